@@ -1,0 +1,50 @@
+# make demo   sets up .venv and runs a short comparison on real data
+# make test   sets up .venv, then runs the linter and every test
+# make venv   only the set-up
+# make wheel  builds the wheel into dist/
+# make clean  removes what these made
+#
+# PYTHON=/path/to/python3.11 picks the interpreter that .venv is made with.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check \
+	-c requirements/constraints.txt
+
+# An interpreter that fits: it runs, is 3.10 to 3.12, and can make a venv.
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3; do \
+	if $$p -c '$(FITS)' >/dev/null 2>&1; then command -v $$p; break; fi; done)
+
+.PHONY: demo test venv wheel clean
+
+test: $(VENV)/.installed
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m pytest
+
+demo: $(VENV)/.installed
+	$(BIN)/python tools/demo.py
+
+venv: $(VENV)/.installed
+
+# Set up anew only when what is to be installed has changed.
+$(VENV)/.installed: setup.py $(wildcard requirements/*.txt) | $(BIN)/python
+	$(PIP) -r requirements/build.txt
+	$(PIP) -r requirements/runtime.txt -r requirements/mminstall.txt \
+		-r requirements/optional.txt -r requirements/tests.txt
+	$(PIP) --no-deps --no-build-isolation -r requirements/mmpose.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BIN)/python:
+	@python='$(PYTHON)'; "$${python:-false}" -c '$(FITS)' >/dev/null 2>&1 || { \
+		echo 'No Python 3.10, 3.11 or 3.12 with its venv module was found:' \
+			'install one, or name it with PYTHON=/path/to/python3.11.' >&2; \
+		exit 1; }; \
+	"$$python" -m venv --clear $(VENV)
+
+wheel: $(VENV)/.installed
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

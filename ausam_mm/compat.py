@@ -1,0 +1,116 @@
+"""Lets mmpose be imported where compiled mmcv or mmdet are missing.
+
+Three modules of mmpose import ``mmcv.ops`` or ``mmdet`` at their top, so that
+without those packages no model of mmpose can be imported, whatever it needs.
+:func:`install` puts a finder on ``sys.meta_path`` that changes how exactly
+these modules are imported: the missing package is stood in for while the
+module's top level runs, and is gone again afterwards. Building a model that
+really needs it raises an :class:`ImportError` that names the package.
+"""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from contextlib import contextmanager
+
+# What these modules import at their top without guarding it, seen in
+# mmpose 1.3.2.
+_UNGUARDED = {
+    'mmpose.models.heads.hybrid_heads.rtmo_head': 'mmdet.utils',
+    'mmpose.models.heads.transformer_heads.edpose_head': 'mmcv.ops',
+    'mmpose.models.heads.transformer_heads.transformers.'
+    'deformable_detr_layers': 'mmcv.ops',
+}
+
+_REMEDY = {
+    'mmcv.ops': 'mmcv with compiled ops (the full `mmcv`, not `mmcv-lite`)',
+    'mmdet.utils': '`mmdet`',
+}
+
+
+def is_missing(module: str) -> bool:
+    """Whether a module that mmpose imports unguarded cannot be imported.
+
+    Args:
+        module (str): ``'mmcv.ops'`` or ``'mmdet.utils'``.
+
+    Returns:
+        bool: True if importing it would fail for want of an installation.
+    """
+    # mmcv.ops can be present as Python files while the extension is not.
+    probe = 'mmcv._ext' if module == 'mmcv.ops' else module.split('.')[0]
+    try:
+        return importlib.util.find_spec(probe) is None
+    except ModuleNotFoundError:
+        return True
+
+
+def _stand_in(module: str) -> types.ModuleType:
+    """A module whose every attribute is a class that refuses to be built."""
+
+    def __getattr__(name: str) -> type:
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def refuse(self, *args, **kwargs):
+            raise ImportError(
+                f'{module}.{name} is needed here: install {_REMEDY[module]}.')
+
+        return type(name, (), {'__init__': refuse, '__module__': module})
+
+    stub = types.ModuleType(module)
+    stub.__getattr__ = __getattr__
+    return stub
+
+
+@contextmanager
+def _standing_in(module: str):
+    """Make ``module`` importable inside the context, and only there."""
+    stubs = {module: _stand_in(module)}
+    package = module.split('.')[0]
+    if importlib.util.find_spec(package) is None:
+        stubs[package] = types.ModuleType(package)
+        stubs[package].__path__ = []
+    before = {name: sys.modules.get(name) for name in stubs}
+    sys.modules.update(stubs)
+    try:
+        yield
+    finally:
+        for name, original in before.items():
+            if original is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = original
+
+
+class _Finder:
+    """Finds the modules of ``_UNGUARDED`` and runs them with stand-ins."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        missing = _UNGUARDED.get(name)
+        if missing is None or not is_missing(missing):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            with _standing_in(missing):
+                execute(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def install() -> None:
+    """Install the finder; called once by ``import ausam_mm``.
+
+    It does nothing until mmpose is imported, and nothing then for packages
+    that are installed.
+    """
+    if not any(finder is _Finder for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder)

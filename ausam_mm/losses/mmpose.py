@@ -1,0 +1,69 @@
+"""Rules for mmpose's losses, by name: mmpose is not imported.
+
+Most of mmpose's losses have no rule: evaluating them on each sample alone is
+right for them (see :func:`ausam_mm.losses.per_sample.one_by_one`).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .per_sample import (call_arguments, one_by_one, register_per_sample_loss,
+                         unreduced)
+
+
+@register_per_sample_loss('mmpose.KLDiscretLoss')
+def kl_discret_loss(module: nn.Module, pred_simcc, gt_simcc,
+                    target_weight) -> Tensor:
+    """SimCC and RTMPose: the KL divergence of each joint's two axes.
+
+    The batch loss is the SUM over the batch, divided by the joints.
+    """
+    num_samples, num_joints = pred_simcc[0].shape[:2]
+    losses = 0.
+    for pred, target in zip(pred_simcc, gt_simcc):
+        losses = losses + module.criterion(
+            pred.flatten(0, 1), target.flatten(0, 1))
+    if module.use_target_weight:
+        losses = losses * target_weight.reshape(-1)
+    losses = losses.reshape(num_samples, num_joints)
+    if module.mask is not None:
+        joint_weight = torch.ones_like(losses[0])
+        joint_weight[module.mask] = module.mask_weight
+        losses = losses * joint_weight
+    return losses.sum(1) / num_joints
+
+
+@register_per_sample_loss('mmpose.VariFocalLoss')
+def vari_focal_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Masked assignments keep it from being mapped over the samples."""
+    losses = unreduced(module, *args, **kwargs).flatten(1)
+    return losses.sum(1) if module.reduction == 'sum' else losses.mean(1)
+
+
+@register_per_sample_loss('mmpose.SoftWeightSmoothL1Loss')
+def soft_weight_smooth_l1_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Refused where it divides by the batch's count of labelled joints."""
+    if module.use_target_weight and not module.supervise_empty:
+        raise ValueError('with supervise_empty=False it divides by the number '
+                         'of labelled joints of the batch')
+    output = call_arguments(module, args, kwargs)['output']
+    return one_by_one(module, args, kwargs, len(output))
+
+
+@register_per_sample_loss('mmpose.FocalHeatmapLoss')
+def focal_heatmap_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Refused."""
+    raise ValueError('it divides by the number of joints in the batch')
+
+
+@register_per_sample_loss('mmpose.BoneLoss', 'mmpose.SemiSupervisionLoss')
+def bone_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Refused."""
+    raise ValueError('it compares averages over the batch')
+
+
+@register_per_sample_loss('mmpose.MPJPEVelocityJointLoss', 'mmpose.InfoNCELoss',
+                          'mmpose.AssociativeEmbeddingLoss')
+def comparing_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Refused."""
+    raise ValueError('it compares the samples of the batch with each other')

@@ -1,0 +1,53 @@
+"""Rules for mmpretrain's losses, by name: mmpretrain is not imported."""
+
+from torch import Tensor, nn
+
+from .per_sample import (call_arguments, one_by_one,
+                         register_per_sample_loss)
+
+
+@register_per_sample_loss('mmpretrain.CrossEntropyLoss',
+                          'mmpretrain.LabelSmoothLoss', 'mmpretrain.FocalLoss',
+                          'mmpretrain.AsymmetricLoss')
+def classification_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Losses whose forward takes ``reduction_override`` and ``avg_factor``.
+
+    With ``avg_factor`` = N, as heads pass it, a sample's loss is the sum over
+    its classes; without, their mean.
+    """
+    arguments = call_arguments(module, args, kwargs)
+    avg_factor = arguments.pop('avg_factor', None)
+    reduction = arguments.pop('reduction_override', None)
+    reduction = reduction or getattr(module, 'reduction', 'mean')
+    losses = module.forward(**arguments, reduction_override='none')
+    num_samples = len(losses)
+    losses = losses.reshape(num_samples, -1)
+    if reduction == 'mean' and avg_factor is not None:
+        if avg_factor != num_samples:
+            raise ValueError(f'its avg_factor is {avg_factor} for '
+                             f'{num_samples} samples')
+        return losses.sum(1)
+    return losses.sum(1) if reduction == 'sum' else losses.mean(1)
+
+
+@register_per_sample_loss('mmpretrain.SeesawLoss')
+def seesaw_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Refused: the loss of a sample depends on all samples seen so far."""
+    raise ValueError('it counts the samples of each class at every call')
+
+
+@register_per_sample_loss('mmpretrain.CrossCorrelationLoss',
+                          'mmpretrain.SwAVLoss')
+def self_supervised_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Refused: these compare the samples of a batch with each other."""
+    raise ValueError('it compares the samples of the batch with each other')
+
+
+@register_per_sample_loss('mmpretrain.CosineSimilarityLoss',
+                          'mmpretrain.PixelReconstructionLoss')
+def masked_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+    """Refused with a mask, by whose sum over the batch they are divided."""
+    arguments = call_arguments(module, args, kwargs)
+    if arguments.get('mask') is not None:
+        raise ValueError('it divides by the sum of the mask of the batch')
+    return one_by_one(module, args, kwargs, len(arguments['pred']))

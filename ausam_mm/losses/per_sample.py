@@ -1,0 +1,333 @@
+"""Per-sample losses of a model that knows only its batch loss.
+
+Forward hooks on the model's loss modules see what a module was called with
+and what it returned, and a rule turns that into one loss a sample. The batch
+loss must be the mean or the sum of these; which of the two (the law of the
+module) is found out on the first batch and told apart by comparing numbers.
+"""
+
+import copy
+import inspect
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Set, Union
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+Rule = Callable[..., Tensor]
+
+_RULES: Dict[str, Rule] = {}
+# Classes whose forward torch.func.vmap could not map.
+_NOT_MAPPABLE: Set[type] = set()
+
+
+def register_per_sample_loss(*losses: Union[type, str]) -> Callable:
+    """Registers the rule by which a loss module's batch loss falls apart.
+
+    A rule is a function ``rule(module, *args, **kwargs)``, called with what
+    the module was called with. It returns the samples' losses, shape (N, ),
+    differentiable, such that the module's output is their mean or their sum.
+    It raises ValueError with the reason where the loss does not separate into
+    samples. It must not call the module itself but ``module.forward``. A rule
+    holds for subclasses, too.
+
+    Without a rule a module is evaluated on each sample by itself, which is
+    right for every loss that separates and keeps no state; a rule is for
+    those that are faster or cannot be evaluated so.
+
+    Args:
+        *losses (type | str): The classes, or ``'package.ClassName'`` with the
+            top-level package, so that the package needs not be imported.
+
+    Returns:
+        Callable: The decorator.
+
+    Example:
+        >>> @register_per_sample_loss('my_project.ChamferLoss')
+        ... def chamfer(module, pred, target):
+        ...     return module.distance(pred, target).mean(dim=1)
+    """
+
+    def decorator(rule: Rule) -> Rule:
+        for loss in losses:
+            _RULES[loss if isinstance(loss, str) else _class_key(loss)] = rule
+        return rule
+
+    return decorator
+
+
+def _class_key(cls: type) -> str:
+    return f'{cls.__module__.split(".")[0]}.{cls.__name__}'
+
+
+def _find_rule(module: nn.Module) -> Optional[Rule]:
+    for cls in type(module).__mro__:
+        if _class_key(cls) in _RULES:
+            return _RULES[_class_key(cls)]
+    return None
+
+
+def call_arguments(module: nn.Module, args: tuple,
+                   kwargs: dict) -> Dict[str, Any]:
+    """The arguments of a call by the names that ``module.forward`` gives."""
+    bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    arguments = dict(bound.arguments)
+    arguments.update(arguments.pop('kwargs', {}))
+    return arguments
+
+
+def unreduced(module: nn.Module, *args, **kwargs) -> Tensor:
+    """What a module with a ``reduction`` attribute returns for 'none'."""
+    twin = copy.copy(module)
+    twin.reduction = 'none'
+    return twin.forward(*args, **kwargs)
+
+
+def loss_modules(model: nn.Module) -> Dict[str, nn.Module]:
+    """The modules of a model that compute its losses, outermost ones only.
+
+    These are the modules that have a rule, whose class name ends with "Loss",
+    or that are called ``loss_module``. Containers of losses are looked into.
+
+    Args:
+        model (nn.Module): The model, without a distributed wrapper.
+
+    Returns:
+        dict[str, nn.Module]: Loss modules by their names in the model.
+    """
+    found: Dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        if isinstance(module, (nn.ModuleList, nn.ModuleDict)) \
+                or kind == 'MultipleLossWrapper':
+            continue
+        inside = any(name.startswith(f'{outer}.') for outer in found)
+        if not inside and (_find_rule(module) or kind.endswith('Loss')
+                           or name.split('.')[-1] == 'loss_module'):
+            found[name] = module
+    return found
+
+
+@dataclass
+class PassRecord:
+    """What one pass needs to say about its samples, and what it finds.
+
+    Attributes:
+        num_samples (int): Samples that the pass sees, k.
+        batch_size (int): Samples of the batch they were drawn from, b.
+        weights (Tensor, optional): Factor of each sample's loss, 1 / (b*pi),
+            shape (k, ). None keeps the model's own batch loss.
+        losses (Tensor, optional): The samples' losses, summed over the loss
+            modules, shape (k, ), detached; None until a module was called.
+    """
+    num_samples: int
+    batch_size: int
+    weights: Optional[Tensor] = None
+    losses: Optional[Tensor] = None
+
+
+class PerSampleLosses:
+    """Watches the loss modules of a model during a pass.
+
+    It also keeps the scale of the loss: a module that sums over the batch has
+    its output multiplied by b/k on k of b samples, so that the gradient of a
+    subset is as long as that of the batch.
+
+    Args:
+        model (nn.Module): The model, without a distributed wrapper.
+        laws (dict[str, str]): The law of each loss module by its name,
+            'mean' or 'sum', as far as it is known. Laws found are added.
+
+    Raises:
+        ValueError: If the model has no loss modules.
+    """
+
+    def __init__(self, model: nn.Module, laws: Dict[str, str]) -> None:
+        self.modules = loss_modules(model)
+        self.laws = laws
+        self._verified = set()
+        if not self.modules:
+            raise ValueError(
+                f'{type(model).__name__} has no loss modules, so that the '
+                'loss of each sample cannot be seen: compute its loss in an '
+                'nn.Module whose class name ends with "Loss", or use SAM, '
+                'which needs none.')
+
+    @property
+    def laws_known(self) -> bool:
+        """Whether a batch has shown the law of a loss module already."""
+        return any(name in self.laws for name in self.modules)
+
+    @contextmanager
+    def watch(self, record: Callable[[], PassRecord]):
+        """Fills a record from the loss modules that are called inside.
+
+        Args:
+            record (Callable): Returns the record of the pass; called when a
+                loss module is, since what a pass sees may be decided inside.
+        """
+        handles: List[Any] = []
+        try:
+            for name, module in self.modules.items():
+                handles.append(
+                    module.register_forward_hook(
+                        self._hook(name, record), with_kwargs=True))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def check_called(self, record: PassRecord) -> None:
+        """Raises if no loss module was called during a pass.
+
+        Args:
+            record (PassRecord): The record of the pass.
+
+        Raises:
+            ValueError: If it holds no losses.
+        """
+        if record.losses is None:
+            raise ValueError(
+                f'None of the loss modules {sorted(self.modules)} was called '
+                'during the forward pass, so that the loss of each sample '
+                'cannot be seen: call the module itself instead of its '
+                'methods, or use SAM, which needs no per-sample losses.')
+
+    def _hook(self, name: str, record: Callable[[], PassRecord]) -> Callable:
+
+        def hook(module, args, kwargs, output):
+            now = record()
+            with torch.set_grad_enabled(now.weights is not None):
+                losses = self._separate(name, module, args, kwargs, output,
+                                        now.num_samples)
+            law = self._law(name, module, losses.detach(), output)
+            detached = losses.detach()
+            now.losses = (
+                detached if now.losses is None else now.losses + detached)
+            if now.weights is not None:
+                weights = now.weights.to(losses)
+                if law == 'sum':
+                    weights = weights * now.batch_size
+                return (losses * weights).sum()
+            if law == 'sum' and now.num_samples < now.batch_size:
+                return output * (now.batch_size / now.num_samples)
+            return None
+
+        return hook
+
+    def _separate(self, name: str, module: nn.Module, args: tuple,
+                  kwargs: dict, output: Any, num_samples: int) -> Tensor:
+        """The samples' losses of one call, shape (num_samples, )."""
+        if not isinstance(output, Tensor):
+            raise self._refusal(
+                name, module, f'it returns a {type(output).__name__} instead '
+                'of a tensor')
+        rule = _find_rule(module)
+        try:
+            if rule is not None:
+                losses = rule(module, *args, **kwargs)
+            elif output.ndim and output.size(0) == num_samples:
+                losses = output.flatten(1).mean(1) if output.ndim > 1 \
+                    else output
+            else:
+                losses = one_by_one(module, args, kwargs, num_samples)
+        except ValueError as error:
+            raise self._refusal(name, module, str(error)) from error
+        if losses.shape != (num_samples, ):
+            raise self._refusal(
+                name, module, f'its losses have the shape '
+                f'{tuple(losses.shape)} for {num_samples} samples')
+        return losses
+
+    def _law(self, name: str, module: nn.Module, losses: Tensor,
+             output: Tensor) -> str:
+        """Compares the batch loss with the samples', until that was decided.
+
+        One sample, or a loss that is zero or not finite, decides nothing.
+        """
+        if name in self._verified:
+            return self.laws[name]
+        loss = output.detach().double().mean()
+        losses = losses.double()
+        mean, total = losses.mean(), losses.sum()
+        tolerance = 1e-2 if output.dtype in (torch.float16,
+                                             torch.bfloat16) else 1e-3
+        scale = losses.abs().mean()
+        is_mean = bool((loss - mean).abs() <= tolerance * scale)
+        is_sum = bool((loss - total).abs() <= tolerance * scale * len(losses))
+        if not loss.isfinite() or scale == 0 or len(losses) == 1:
+            return self.laws.get(name, 'mean')
+        law = 'mean' if is_mean else 'sum' if is_sum else None
+        if law is None:
+            raise self._refusal(
+                name, module, f'its value {loss:.6g} is neither the mean '
+                f'{mean:.6g} nor the sum {total:.6g} of the losses of the '
+                'samples alone')
+        self.laws[name] = law
+        self._verified.add(name)
+        if law == 'sum':
+            print_log(
+                f'The loss module `{name}` ({type(module).__name__}) sums '
+                'over the batch: on k of b samples it is multiplied by b/k.',
+                logger='current')
+        return law
+
+    @staticmethod
+    def _refusal(name: str, module: nn.Module, reason: str) -> ValueError:
+        return ValueError(
+            f'The loss module `{name}` ({type(module).__name__}) does not '
+            f'separate into the losses of the samples ({reason}): use another '
+            'loss, register a rule with ausam_mm.register_per_sample_loss, or '
+            'use SAM, which needs no per-sample losses.')
+
+
+def one_by_one(module: nn.Module, args: tuple, kwargs: dict,
+               num_samples: int) -> Tensor:
+    """The loss of each sample as the module's loss on it alone.
+
+    With torch.func.vmap where the module's code allows it, which costs about
+    as much as the batch loss, and in a loop where it does not.
+
+    Args:
+        module (nn.Module): A loss module that keeps no state.
+        args (tuple): What it was called with.
+        kwargs (dict): What it was called with by name.
+        num_samples (int): The size N of the first dimension of those tensors
+            that hold a slice for each sample.
+
+    Returns:
+        Tensor: The losses, shape (N, ).
+    """
+    flat, spec = tree_flatten((args, kwargs))
+    batched = [
+        isinstance(value, Tensor) and value.ndim > 0
+        and value.size(0) == num_samples for value in flat
+    ]
+    if not any(batched):
+        raise ValueError(f'none of its arguments holds {num_samples} samples')
+    slices = [value for value, is_ in zip(flat, batched) if is_]
+
+    def alone(*sample: Tensor) -> Tensor:
+        parts = iter(sample)
+        call = [
+            next(parts).unsqueeze(0) if is_ else value
+            for value, is_ in zip(flat, batched)
+        ]
+        args_, kwargs_ = tree_unflatten(call, spec)
+        return module.forward(*args_, **kwargs_).mean()
+
+    if type(module) not in _NOT_MAPPABLE:
+        try:
+            return torch.func.vmap(alone)(*slices)
+        except (RuntimeError, ValueError, IndexError) as error:
+            # Boolean masks and Python conditions on tensors cannot be mapped.
+            print_log(
+                f'{type(module).__name__} is evaluated sample by sample, '
+                f'since torch.func.vmap cannot map it ({type(error).__name__})'
+                '; a rule would be faster.',
+                logger='current')
+            _NOT_MAPPABLE.add(type(module))
+    return torch.stack([alone(*sample) for sample in zip(*slices)])

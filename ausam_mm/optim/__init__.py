@@ -1,0 +1,8 @@
+"""What one training step does: the two-pass optimizer wrappers."""
+
+from .ausam import AUSAM
+from .perturbation import Perturbation
+from .sam import SAM
+from .two_pass import TwoPassOptimWrapper
+
+__all__ = ['AUSAM', 'Perturbation', 'SAM', 'TwoPassOptimWrapper']

@@ -1,0 +1,265 @@
+"""AUSAM: SAM on the samples that matter."""
+
+import math
+from typing import Any, Dict, Optional, Sequence, Union
+
+import torch
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import Tensor
+
+from ..sampling import (Draw, SampleHistory, batch_size, draw_multinomial,
+                        draw_systematic, inclusion_probabilities, num_drawn,
+                        sample_keys, selection_probabilities)
+from .two_pass import Step, TwoPassOptimWrapper, _is_number
+
+
+@OPTIM_WRAPPERS.register_module()
+class AUSAM(TwoPassOptimWrapper):
+    """SAM whose passes see only a drawn part of each batch.
+
+    Deng et al., "Asymptotic Unbiased Sample Sampling to Speed Up
+    Sharpness-Aware Minimization", AAAI 2025 (arXiv 2406.08001).
+
+    1. Warm-up: S = B. Afterwards k = max(1, int(alpha * b)) samples are drawn
+       without replacement with probability proportional to
+       q_i = s_min + (s_max(t) - s_min) * (a_i - min a) / (max a - min a),
+       a_i the ADLP of sample i; a sample never used counts as the highest.
+       s_max(t) rises linearly from s_min to s_max over the ramp.
+    2. First pass on S: losses l_i(w), eps = rho * g / ||g||.
+    3. Second pass on S: losses l_i(w + eps); step with its gradient at w.
+    4. DLP_i = \\|l_i(w + eps) - l_i(w)\\|; ADLP_i is its running mean.
+
+    Cost: 2 * alpha times the plain step, or the sum of the two ratios.
+
+    Args:
+        optimizer (Optimizer): The optimizer that steps.
+        rho (float): Radius of the climb. Defaults to 0.1.
+        alpha (float | tuple[float, float]): Share of the batch that both
+            passes see, or the pair (climb, descend): the first pass sees the
+            first share, the second pass the second, which contains it.
+            Defaults to 0.5.
+        s_min (float): Lowest relative probability. Defaults to 0.1.
+        s_max (float): Highest relative probability. Defaults to 0.5.
+        warmup_epochs (int): Epochs in which everything is used, so that every
+            sample gets a score. Defaults to 1.
+        ramp_epochs (int): Epochs over which s_max(t) rises; the published 30
+            are of 200. Defaults to 30.
+        warmup_iters (int, optional): The warm-up in iterations instead.
+            Defaults to None.
+        ramp_iters (int, optional): The ramp in iterations instead. Defaults
+            to None.
+        sampling (str): 'multinomial', the paper's, or 'systematic', whose
+            inclusion probabilities are exact. Defaults to 'multinomial'.
+        weighting (str): 'none', the paper's, or 'inverse_probability', which
+            weights each loss with 1 / (b * pi_i) so that the sampled gradient
+            is unbiased at every step; it needs sampling='systematic'.
+            Defaults to 'none'.
+        scores (str): 'adlp', or 'uniform' as the control: a random subset.
+            Defaults to 'adlp'.
+        seed (int, optional): Seed of the draws. Defaults to None, for
+            PyTorch's current seed.
+        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
+            sync_perturbation, base, accumulative_counts, clip_grad.
+
+    Note:
+        In iteration-based loops, where MMEngine counts no epochs, an epoch is
+        as many samples as there are known ones; ``warmup_iters`` and
+        ``ramp_iters`` say it exactly.
+
+    Example:
+        >>> optim_wrapper = dict(
+        ...     type='AUSAM', rho=0.1, alpha=0.5,
+        ...     optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+    """
+
+    needs_losses = True
+
+    def __init__(self,
+                 optimizer,
+                 rho: float = 0.1,
+                 alpha: Union[float, Sequence[float]] = 0.5,
+                 s_min: float = 0.1,
+                 s_max: float = 0.5,
+                 warmup_epochs: int = 1,
+                 ramp_epochs: int = 30,
+                 warmup_iters: Optional[int] = None,
+                 ramp_iters: Optional[int] = None,
+                 sampling: str = 'multinomial',
+                 weighting: str = 'none',
+                 scores: str = 'adlp',
+                 seed: Optional[int] = None,
+                 **kwargs) -> None:
+        super().__init__(optimizer, rho=rho, **kwargs)
+        self.alpha = _ratios(alpha)
+        if not (_is_number(s_min) and _is_number(s_max)
+                and 0 < s_min <= s_max <= 1):
+            raise ValueError(
+                f's_min={s_min!r} and s_max={s_max!r} must be probabilities '
+                'with 0 < s_min <= s_max <= 1: the published ones are 0.1 and '
+                '0.5.')
+        for name, value in dict(
+                warmup_epochs=warmup_epochs,
+                ramp_epochs=ramp_epochs,
+                warmup_iters=warmup_iters,
+                ramp_iters=ramp_iters).items():
+            if value is not None and (not _is_number(value) or value < 0):
+                raise ValueError(f'{name}={value!r} must not be negative: set '
+                                 '0 to do without.')
+        for name, value, choices in (
+            ('sampling', sampling, ('multinomial', 'systematic')),
+            ('weighting', weighting, ('none', 'inverse_probability')),
+            ('scores', scores, ('adlp', 'uniform'))):
+            if value not in choices:
+                raise ValueError(f'{name}={value!r} is unknown: set one of '
+                                 f'{", ".join(map(repr, choices))}.')
+        if weighting == 'inverse_probability' and sampling != 'systematic':
+            raise ValueError(
+                "weighting='inverse_probability' needs inclusion "
+                "probabilities, which only sampling='systematic' has: set it, "
+                "too.")
+        self.s_min, self.s_max = s_min, s_max
+        self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
+        self.warmup_iters, self.ramp_iters = warmup_iters, ramp_iters
+        self.sampling, self.weighting, self.scores = (sampling, weighting,
+                                                      scores)
+        self.history = SampleHistory()
+        self._generator = torch.Generator()
+        self._generator.manual_seed(
+            torch.initial_seed() if seed is None else seed)
+        self._keys: Optional[Tensor] = None
+
+    def draw(self, data: Any) -> Draw:
+        """Step 1 of the algorithm (see the class).
+
+        Args:
+            data (dict | tuple | list): What the data loader returned.
+
+        Returns:
+            Draw: The samples that the passes see.
+        """
+        size = batch_size(data)
+        self._keys = sample_keys(data) if self.scores == 'adlp' else None
+        # Until a whole batch has shown the loss's law, its scale on a part of
+        # a batch is unknown.
+        if self.in_warmup() or not self._losses.laws_known:
+            return Draw.everything(size)
+        climb, descend = (num_drawn(ratio, size) for ratio in self.alpha)
+        if climb == size:
+            return Draw.everything(size)
+
+        q = self._probabilities(size)
+        effective = float(q.sum()**2 / (q**2).sum())
+        if self.sampling == 'multinomial':
+            drawn = draw_multinomial(q, descend, self._generator)
+            s2, s1 = drawn.sort().values, drawn[:climb].sort().values
+            return Draw(size, s2, torch.searchsorted(s2, s1),
+                        effective_size=effective)
+        pi2 = inclusion_probabilities(q, descend)
+        s2 = draw_systematic(pi2, self._generator)
+        # Given S2, S1 is drawn from it in the same way.
+        pi1 = inclusion_probabilities(q[s2], climb)
+        s1 = draw_systematic(pi1, self._generator) if climb < descend \
+            else torch.arange(descend)
+        weights2 = weights1 = None
+        if self.weighting == 'inverse_probability':
+            weights2 = 1 / (size * pi2[s2])
+            weights1 = (weights2 / pi1)[s1]
+        return Draw(size, s2, s1, weights2, weights1, effective)
+
+    def observe(self, step: Step) -> None:
+        """Step 4 of the algorithm: DLP and ADLP of the samples in S1.
+
+        Args:
+            step (Step): The finished step.
+        """
+        dlp = (step.second.losses[step.draw.climb.to(
+            step.second.losses.device)] - step.first.losses).abs().cpu()
+        if self._keys is not None:
+            used = self._keys[step.draw.descend][step.draw.climb]
+            self.history.update(used, dlp)
+        self._mean_dlp = float(dlp.mean())
+
+    def in_warmup(self) -> bool:
+        """Whether the next batch is used whole to give its samples scores."""
+        if self.warmup_iters is not None:
+            return self.num_steps < self.warmup_iters
+        return self.epoch() < self.warmup_epochs
+
+    def current_s_max(self) -> float:
+        """s_max(t): linear from s_min to s_max over the ramp."""
+        if self.ramp_iters is not None:
+            done, length = self.num_steps, self.ramp_iters
+        else:
+            done, length = self.epoch(), self.ramp_epochs
+        share = min(1., done / length) if length else 1.
+        return self.s_min + (self.s_max - self.s_min) * share
+
+    def epoch(self) -> int:
+        """The current epoch, from 0.
+
+        Raises:
+            ValueError: If nothing tells where an epoch ends.
+        """
+        hub = self.message_hub
+        # An iteration-based loop says it has one epoch, however long it is.
+        if (hub.runtime_info.get('max_epochs') or 1) > 1:
+            return hub.get_info('epoch')
+        if self.warmup_epochs == 0 and self.ramp_epochs == 0:
+            return 0
+        if self.scores == 'uniform':
+            raise ValueError(
+                "With scores='uniform' no sample is recognised, so that in an "
+                'iteration-based loop an epoch has no end: set warmup_iters '
+                'and ramp_iters.')
+        if not len(self.history):
+            return 0
+        # In the first epoch every loaded sample is a new one; the tolerance
+        # is for samples that sampler padding loads twice.
+        passes = self.samples_loaded / len(self.history)
+        return max(0, math.ceil(passes - 0.05) - 1)
+
+    def scalars(self, step: Step) -> Dict[str, float]:
+        """Mean DLP and effective sample size; see the base class."""
+        effective = step.draw.effective_size
+        return dict(
+            mean_dlp=self._mean_dlp,
+            effective_sample_size=step.draw.size
+            if effective is None else effective)
+
+    def method_state(self) -> dict:
+        """The base class's state with the table and the draws' generator."""
+        return dict(
+            super().method_state(),
+            history=self.history.state_dict(),
+            generator=self._generator.get_state())
+
+    def load_method_state(self, state: dict) -> None:
+        """Takes up a state; another method's has no table, which is kept."""
+        super().load_method_state(state)
+        if 'history' in state:
+            self.history.load_state_dict(state['history'])
+            self._generator.set_state(state['generator'])
+
+    _mean_dlp = float('nan')
+
+    def _probabilities(self, size: int) -> Tensor:
+        if self.scores == 'uniform':
+            return torch.ones(size, dtype=torch.float64)
+        return selection_probabilities(
+            self.history.means(self._keys), self.s_min, self.current_s_max())
+
+
+def _ratios(alpha: Any) -> tuple:
+    """alpha as the pair (climb, descend)."""
+    pair = (alpha, alpha) if _is_number(alpha) else alpha
+    try:
+        climb, descend = pair
+        valid = 0 < climb <= descend <= 1
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f'alpha={alpha!r} must be a ratio in (0, 1], or a pair (climb, '
+            'descend) of them with climb <= descend, for example 0.5 or '
+            '(0.25, 0.75).')
+    return float(climb), float(descend)

@@ -1,0 +1,3 @@
+"""The version of ausam_mm."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,285 @@
+"""Every loss module of mmpretrain and mmpose: separated, or refused.
+
+The reference is the module itself on one sample at a time.
+"""
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from torch import nn
+
+import ausam_mm
+from ausam_mm.losses import PerSampleLosses
+from ausam_mm.losses.per_sample import PassRecord
+
+N, C, K = 6, 5, 7
+
+
+def rand(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(
+        sum(shape)))
+
+
+LABELS = torch.arange(N) % C
+ONE_HOT = nn.functional.one_hot(LABELS, C).float()
+SOFT = rand(N, C).softmax(1)
+MULTI = (rand(N, C) > 0.5).float()
+SCORES = rand(N, C) * 4 - 2
+HEATMAPS = (rand(N, K, 8, 6), rand(N, K, 8, 7)[..., :6])
+WEIGHTS = (rand(N, K) > 0.3).float()
+POINTS = (rand(N, K, 2), rand(N, K, 3)[..., :2])
+
+# (type, options, positional arguments, named arguments)
+MMPRETRAIN = [
+    ('CrossEntropyLoss', {}, (SCORES, LABELS), {}),
+    ('CrossEntropyLoss', {}, (SCORES, LABELS), dict(avg_factor=N)),
+    ('CrossEntropyLoss', dict(class_weight=[1., 2., 3., 4., 5.]),
+     (SCORES, LABELS), dict(avg_factor=N)),
+    ('CrossEntropyLoss', dict(use_soft=True), (SCORES, SOFT), {}),
+    ('CrossEntropyLoss', dict(use_sigmoid=True), (SCORES, MULTI), {}),
+    ('CrossEntropyLoss', dict(use_sigmoid=True), (SCORES, MULTI),
+     dict(avg_factor=N)),
+    ('CrossEntropyLoss', dict(reduction='sum', loss_weight=0.3),
+     (SCORES, LABELS), {}),
+    ('LabelSmoothLoss', dict(label_smooth_val=0.1), (SCORES, LABELS),
+     dict(avg_factor=N)),
+    ('LabelSmoothLoss', dict(label_smooth_val=0.1), (SCORES, SOFT), {}),
+    ('LabelSmoothLoss', dict(label_smooth_val=0.1, mode='multi_label',
+                             use_sigmoid=True), (SCORES, MULTI),
+     dict(avg_factor=N)),
+    ('FocalLoss', {}, (SCORES, MULTI), dict(avg_factor=N)),
+    ('FocalLoss', {}, (SCORES, LABELS), {}),
+    ('AsymmetricLoss', {}, (SCORES, MULTI), dict(avg_factor=N)),
+    ('AsymmetricLoss', {}, (SCORES, LABELS), {}),
+    ('CosineSimilarityLoss', {}, (SCORES, SOFT), {}),
+    ('PixelReconstructionLoss', dict(criterion='L2'),
+     (rand(N, 4, 12), rand(N, 4, 13)[..., :12]), {}),
+]
+
+MMPOSE = [
+    ('KeypointMSELoss', dict(use_target_weight=True), (*HEATMAPS, WEIGHTS)),
+    ('KeypointMSELoss', {}, (*HEATMAPS, None)),
+    ('KeypointOHKMMSELoss', dict(use_target_weight=True, topk=3),
+     (*HEATMAPS, WEIGHTS)),
+    ('CombinedTargetMSELoss', dict(use_target_weight=True),
+     (rand(N, 9, 8, 6), rand(N, 9, 8, 7)[..., :6], WEIGHTS[:, :3])),
+    ('AdaptiveWingLoss', dict(use_target_weight=True),
+     (*HEATMAPS, WEIGHTS)),
+    ('KLDiscretLoss', {}, ((rand(N, K, 12), rand(N, K, 16)),
+                           (rand(N, K, 13)[..., :12].softmax(2),
+                            rand(N, K, 17)[..., :16].softmax(2)), WEIGHTS)),
+    ('KLDiscretLoss',
+     dict(beta=10., label_softmax=True, mask=[1, 3], mask_weight=0.3),
+     ((rand(N, K, 12), rand(N, K, 16)), (rand(N, K, 13)[..., :12],
+                                         rand(N, K, 17)[..., :16]),
+      WEIGHTS)),
+    ('JSDiscretLoss', {}, (*(h.flatten(2).softmax(2).view_as(h)
+                             for h in HEATMAPS), WEIGHTS + 0.5)),
+    ('BCELoss', dict(use_target_weight=True), (rand(N, K), WEIGHTS, WEIGHTS)),
+    ('BCELoss', dict(reduction='sum'), (rand(N, K), WEIGHTS)),
+    ('BCELoss', dict(reduction='none'), (rand(N, K), WEIGHTS)),
+    ('VariFocalLoss', dict(use_target_weight=True),
+     (rand(N, K), rand(N, K) * WEIGHTS, WEIGHTS)),
+    ('RLELoss', dict(use_target_weight=True),
+     (POINTS[0], rand(N, K, 2), POINTS[1], WEIGHTS[..., None])),
+    ('RLELoss', dict(size_average=False),
+     (POINTS[0], rand(N, K, 2), POINTS[1])),
+    ('SmoothL1Loss', dict(use_target_weight=True), (*POINTS, WEIGHTS)),
+    ('WingLoss', dict(use_target_weight=True), (*POINTS, WEIGHTS[..., None])),
+    ('SoftWingLoss', {}, POINTS),
+    ('MPJPELoss', dict(use_target_weight=True),
+     (*POINTS, WEIGHTS[..., None])),
+    ('MSELoss', {}, POINTS),
+    ('L1Loss', dict(use_target_weight=True), (*POINTS, WEIGHTS)),
+    ('L1Loss', dict(reduction='sum'), POINTS),
+    ('OKSLoss', {}, (*POINTS, WEIGHTS, rand(N) + 0.5)),
+    ('OKSLoss', dict(reduction='none', mode='square'), POINTS),
+    ('MLECCLoss', {}, ((rand(N, K, 12), rand(N, K, 16)),
+                       (rand(N, K, 13)[..., :12], rand(N, K, 17)[..., :16]),
+                       WEIGHTS)),
+    ('SoftWeightSmoothL1Loss', dict(use_target_weight=True),
+     (*POINTS, WEIGHTS)),
+]
+
+REFUSED = [
+    ('mmpretrain', 'SeesawLoss', dict(num_classes=C), (SCORES, LABELS)),
+    ('mmpretrain', 'PixelReconstructionLoss', dict(criterion='L1'),
+     (rand(N, 4, 12), rand(N, 4, 13)[..., :12], MULTI[:, :4])),
+    ('mmpose', 'SoftWeightSmoothL1Loss',
+     dict(use_target_weight=True, supervise_empty=False),
+     (*POINTS, WEIGHTS)),
+    ('mmpose', 'FocalHeatmapLoss', {}, (*HEATMAPS, WEIGHTS)),
+    ('mmpose', 'MPJPEVelocityJointLoss', {}, POINTS),
+    ('mmpose', 'BoneLoss', dict(joint_parents=[0, 0, 1, 2, 3, 4, 5]),
+     POINTS),
+    ('mmpose', 'InfoNCELoss', {}, (SCORES, )),
+]
+
+
+class Holder(nn.Module):
+    """A model of which only the loss module matters."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss_module = loss
+
+
+def build_loss(package, kind, options):
+    init_default_scope(package)
+    from mmengine.registry import MODELS
+    return MODELS.build(dict(type=f'{package}.{kind}', **options))
+
+
+def watched(module, args, kwargs, **record):
+    record = PassRecord(**{**dict(num_samples=N, batch_size=N), **record})
+    losses = PerSampleLosses(Holder(module), {})
+    with losses.watch(lambda: record):
+        output = module(*args, **kwargs)
+    return output, record, losses
+
+
+def one(value, i):
+    if isinstance(value, tuple):
+        return tuple(one(part, i) for part in value)
+    return value[i:i + 1] if isinstance(value, torch.Tensor) else value
+
+
+CASES = [('mmpretrain', *case) for case in MMPRETRAIN] + \
+    [('mmpose', *case, {}) for case in MMPOSE]
+
+
+@pytest.mark.parametrize(
+    'package,kind,options,args,kwargs', CASES,
+    ids=[f'{c[1]}-{c[2]}-{"-".join(c[4])}' for c in CASES])
+def test_the_losses_are_those_of_the_module_on_one_sample(
+        package, kind, options, args, kwargs):
+    torch.manual_seed(0)
+    module = build_loss(package, kind, options)
+    expected = torch.stack([
+        module(*one(args, i), **{k: 1 for k in kwargs}).mean()
+        for i in range(N)
+    ])
+    output, record, losses = watched(module, args, kwargs)
+    torch.testing.assert_close(record.losses, expected.detach(), rtol=1e-4,
+                               atol=1e-6)
+    sums = kind == 'KLDiscretLoss' or options.get('reduction') == 'sum' \
+        or options.get('size_average') is False
+    assert losses.laws == {'loss_module': 'sum' if sums else 'mean'}
+    assert torch.equal(output, module(*args, **kwargs))
+    assert record.losses.std() > 0
+
+
+@pytest.mark.parametrize(
+    'package,kind,options,args,kwargs', CASES,
+    ids=[f'{c[1]}-{c[2]}-{"-".join(c[4])}' for c in CASES])
+def test_weights_replace_the_mean_differentiably(package, kind, options, args,
+                                                 kwargs):
+    torch.manual_seed(0)
+    module = build_loss(package, kind, options)
+    pred = args[0]
+    leaves = [p.clone().requires_grad_() for p in (
+        pred if isinstance(pred, tuple) else (pred, ))]
+    args = (tuple(leaves) if isinstance(pred, tuple) else leaves[0],
+            *args[1:])
+    loss = module(*args, **kwargs).mean()
+    expected = torch.autograd.grad(loss, leaves)
+    # Equal weights 1 / b are the batch loss, for means and for sums.
+    output, _, _ = watched(
+        module, args, kwargs, weights=torch.full((N, ), 1 / N))
+    torch.testing.assert_close(output, loss, rtol=1e-4, atol=1e-6)
+    for a, b in zip(torch.autograd.grad(output, leaves), expected):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    'package,kind,options,args', REFUSED, ids=[c[1] for c in REFUSED])
+def test_what_does_not_separate_is_refused_by_name(package, kind, options,
+                                                   args):
+    module = build_loss(package, kind, options)
+    with pytest.raises(ValueError) as error:
+        watched(module, args, {})
+    message = str(error.value)
+    assert kind in message and 'loss_module' in message
+    assert 'register_per_sample_loss' in message and 'SAM' in message
+
+
+class BatchNormalised(nn.Module):
+    """Not separable, and nothing but its numbers tells."""
+
+    def forward(self, pred, target):
+        loss = (pred - target).pow(2)
+        return loss.sum() / (1 + loss.amax())
+
+
+def test_an_unknown_loss_is_judged_by_its_numbers():
+    with pytest.raises(ValueError, match='neither the mean .* nor the sum'):
+        watched(BatchNormalised(), POINTS, {})
+
+
+def test_weighted_torch_cross_entropy_is_refused():
+    """It divides by the weights of the batch's labels."""
+    loss = nn.CrossEntropyLoss(weight=torch.arange(1., C + 1))
+    with pytest.raises(ValueError, match='CrossEntropyLoss'):
+        watched(loss, (SCORES, LABELS), {})
+    _, record, _ = watched(nn.CrossEntropyLoss(), (SCORES, LABELS), {})
+    torch.testing.assert_close(
+        record.losses,
+        nn.functional.cross_entropy(SCORES, LABELS, reduction='none'))
+
+
+class CountingLoss(nn.Module):
+    calls = 0
+
+    def forward(self, pred, target):
+        return self.distance(pred, target).mean()
+
+    def distance(self, pred, target):
+        type(self).calls += 1
+        return (pred - target).abs().flatten(1).sum(1)
+
+
+def test_a_users_rule_is_used():
+    rules = ausam_mm.losses.per_sample._RULES
+    before = dict(rules)
+    try:
+
+        @ausam_mm.register_per_sample_loss(CountingLoss)
+        def rule(module, pred, target):
+            return module.distance(pred, target)
+
+        CountingLoss.calls = 0
+        _, record, losses = watched(CountingLoss(), POINTS, {})
+        torch.testing.assert_close(
+            record.losses, (POINTS[0] - POINTS[1]).abs().flatten(1).sum(1))
+        assert CountingLoss.calls == 2  # the module's own, and the rule's
+        assert losses.laws == {'loss_module': 'mean'}
+    finally:
+        rules.clear()
+        rules.update(before)
+
+
+def test_a_subset_of_a_sum_is_scaled_to_the_batch():
+    module = build_loss('mmpose', 'KLDiscretLoss', {})
+    args = MMPOSE[5][2]
+    output, record, _ = watched(module, args, {}, batch_size=15)
+    torch.testing.assert_close(output, record.losses.sum() * 15 / N)
+
+
+def test_one_sample_decides_no_law():
+    module = build_loss('mmpose', 'KeypointMSELoss', {})
+    args = tuple(h[:1] for h in HEATMAPS)
+    _, record, losses = watched(module, args, {}, num_samples=1)
+    assert not losses.laws_known and record.losses.shape == (1, )
+
+
+def test_only_the_outermost_loss_modules_count():
+    model = nn.ModuleDict(
+        dict(
+            head=Holder(
+                build_loss('mmpretrain', 'LabelSmoothLoss',
+                           dict(label_smooth_val=0.1))),
+            aux=build_loss('mmpose', 'MultipleLossWrapper', dict(
+                losses=[dict(type='MSELoss'), dict(type='L1Loss')]))))
+    assert sorted(ausam_mm.losses.loss_modules(model)) == [
+        'aux.loss_modules.0', 'aux.loss_modules.1', 'head.loss_module'
+    ]

@@ -1,0 +1,92 @@
+"""Importing what is there, and only when it is asked for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code, *path):
+    env = {**os.environ,
+           'PYTHONPATH': os.pathsep.join([str(ROOT), *map(str, path)])}
+    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
+                            env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip().splitlines()
+
+
+def test_importing_the_package_imports_neither_task_library():
+    out = run('import sys, ausam_mm;'
+              "print([m for m in ('mmpretrain', 'mmpose', 'mmdet', 'mmcv')"
+              ' if m in sys.modules])')
+    assert out[-1] == '[]'
+
+
+@pytest.mark.parametrize('hidden', ['mmpretrain', 'mmpose'])
+def test_either_library_may_be_absent(hidden):
+    out = run(f"""
+import sys
+sys.modules['{hidden}'] = None   # importing it raises ImportError
+import torch, ausam_mm
+from tests.toy import build, batch, wrap
+model = build()
+model.train_step(batch(), wrap(model, type='AUSAM'))
+print('trained')
+""")
+    assert out[-1] == 'trained'
+
+
+MISSING = """
+import importlib.util, sys
+if importlib.util.find_spec('mmdet') or importlib.util.find_spec('mmcv._ext'):
+    print('installed'); sys.exit()
+"""
+
+
+def test_mmpose_is_importable_and_the_stand_ins_are_gone_afterwards():
+    out = run(MISSING + """
+import ausam_mm, mmpose.models
+print('mmdet' in sys.modules, 'mmdet.utils' in sys.modules,
+      'mmcv.ops' in sys.modules)
+for name in ('mmdet', 'mmcv.ops'):
+    try:
+        __import__(name); print('visible')
+    except ImportError:
+        print('gone')
+""")
+    assert out == ['installed'] or out == ['False False False', 'gone', 'gone']
+
+
+def test_building_a_model_that_needs_ops_names_the_package():
+    out = run(MISSING + """
+import ausam_mm
+from mmengine.registry import init_default_scope
+init_default_scope('mmpose')
+from mmpose.models.heads.transformer_heads.transformers import (
+    deformable_detr_layers as layers)
+try:
+    layers.DeformableDetrTransformerEncoderLayer()
+except ImportError as error:
+    print(error)
+""")
+    assert out == ['installed'] or out == [
+        'mmcv.ops.MultiScaleDeformableAttention is needed here: install mmcv '
+        'with compiled ops (the full `mmcv`, not `mmcv-lite`).']
+
+
+def test_an_installed_package_is_left_alone(tmp_path):
+    """A real mmdet is what mmpose gets."""
+    package = tmp_path / 'mmdet'
+    package.mkdir()
+    (package / '__init__.py').write_text('')
+    (package / 'utils.py').write_text(
+        'class ConfigType: pass\ndef reduce_mean(x): return "real"\n')
+    out = run(
+        'import ausam_mm, mmpose.models;'
+        'from mmpose.models.heads.hybrid_heads import rtmo_head;'
+        'print(rtmo_head.reduce_mean(1))', tmp_path)
+    assert out[-1] == 'real'

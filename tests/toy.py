@@ -1,0 +1,119 @@
+"""A small MMEngine model, its data, and plain-torch training to compare with.
+
+The references know nothing of ausam_mm: they are loops over torch tensors
+written from the papers' algorithm boxes.
+"""
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+import ausam_mm  # noqa: F401
+
+
+class SquaredLoss(nn.Module):
+    """Mean (or sum) over the batch of each sample's squared error."""
+
+    def __init__(self, law='mean'):
+        super().__init__()
+        self.law = law
+
+    def forward(self, pred, target):
+        return getattr((pred - target).pow(2).sum(1), self.law)()
+
+
+class ToyModel(BaseModel):
+    """An MLP with, on demand, BatchNorm and dropout."""
+
+    def __init__(self, norm=False, dropout=0., law='mean'):
+        super().__init__()
+        layers = [nn.Linear(6, 16)]
+        if norm:
+            layers.append(nn.BatchNorm1d(16))
+        layers.append(nn.Tanh())
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(16, 3))
+        self.net = nn.Sequential(*layers)
+        self.loss_module = SquaredLoss(law)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        pred = self.net(inputs)
+        if mode == 'tensor':
+            return pred
+        target = torch.stack([sample.gt for sample in data_samples])
+        return dict(loss=self.loss_module(pred, target))
+
+
+def build(seed=0, **kwargs):
+    torch.manual_seed(seed)
+    return ToyModel(**kwargs).double().train()
+
+
+def wrap(model, lr=0.05, momentum=0.9, weight_decay=1e-3, **cfg):
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay)
+    return OPTIM_WRAPPERS.build(cfg, default_args=dict(optimizer=optimizer))
+
+
+def batch(seed=0, size=16, first_index=0):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(size, 6, generator=generator, dtype=torch.double)
+    targets = torch.randn(size, 3, generator=generator, dtype=torch.double)
+    samples = [
+        BaseDataElement(metainfo=dict(sample_idx=first_index + i), gt=target)
+        for i, target in enumerate(targets)
+    ]
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def sample_losses(model, data):
+    """The loss of each sample, shape (b, ), straight from the formula."""
+    target = torch.stack([sample.gt for sample in data['data_samples']])
+    return (model.net(data['inputs']) - target).pow(2).sum(1)
+
+
+def reference_step(model,
+                   optimizer,
+                   data,
+                   rho,
+                   s1=None,
+                   s2=None,
+                   eta=None):
+    """One two-pass step in plain torch; returns the DLP of the samples in s1.
+
+    Args:
+        s1, s2: Positions in the batch of the two passes; None for all.
+        eta: ASAM's, or None for SAM.
+    """
+    everything = torch.arange(len(data['inputs']))
+    s1 = everything if s1 is None else s1
+    s2 = everything if s2 is None else s2
+    params = list(model.parameters())
+
+    before = sample_losses(model, data)[s1]
+    grads = torch.autograd.grad(before.mean(), params)
+    scales = [1. if eta is None else p.detach().abs() + eta for p in params]
+    norm = torch.cat([(t * g).flatten()
+                      for t, g in zip(scales, grads)]).norm()
+    eps = [rho * t * t * g / norm for t, g in zip(scales, grads)]
+    at_w = [p.detach().clone() for p in params]
+    for p, e in zip(params, eps):
+        p.data = p.data + e
+    after = sample_losses(model, data)
+    grads = torch.autograd.grad(after[s2].mean(), params)
+    for p, w, g in zip(params, at_w, grads):
+        p.data, p.grad = w, g
+    optimizer.step()
+    return (after.detach()[s1] - before.detach()).abs()
+
+
+def difference(model, other):
+    """The largest absolute difference between two models' parameters."""
+    return max((p - q).abs().max().item()
+               for p, q in zip(model.parameters(), other.parameters()))
