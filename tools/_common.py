@@ -1,0 +1,109 @@
+"""What train.py and test.py share."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Sequence
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+# The package beside tools/, where it is not installed.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that both tools take.
+
+    Args:
+        parser (ArgumentParser): The parser to add them to.
+    """
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and results; the default is work_dirs/<config>')
+    parser.add_argument(
+        '--no-pin-memory',
+        action='store_true',
+        help='do not copy batches into pinned memory')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to override, key=value with dots for nesting; a list '
+        'is key="[a,b]" or key=a,b, without spaces')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes')
+    # torchrun gives the rank in the environment, older launchers as a flag.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Reads the config and settles launcher and work_dir.
+
+    Args:
+        args (Namespace): The parsed arguments.
+
+    Returns:
+        Config: The config, before ``--cfg-options``.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def set_dataloader_defaults(cfg: Config,
+                            names: Sequence[str],
+                            pin_memory: bool = True,
+                            persistent_workers: bool = True) -> None:
+    """Sets what the task libraries' own tools set for their data loaders.
+
+    mmpretrain's preprocessor wants batches stacked by default_collate; mmpose
+    keeps MMEngine's default.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        names (Sequence[str]): Keys of the data loaders.
+        pin_memory (bool): Whether to pin memory. Defaults to True.
+        persistent_workers (bool): Whether workers outlive an epoch, where
+            there are any. Defaults to True.
+    """
+    for name in names:
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        if pin_memory:
+            loader.setdefault('pin_memory', True)
+        else:
+            loader.pin_memory = False
+        if not persistent_workers or not loader.get('num_workers', 0):
+            loader.persistent_workers = False
+        else:
+            loader.setdefault('persistent_workers', True)
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the Runner, or the ``runner_type`` that the config names.
+
+    Args:
+        cfg (Config): The finished config.
+
+    Returns:
+        Runner: The runner.
+    """
+    if 'preprocess_cfg' in cfg:  # as some mmpose configs have it
+        cfg.model.setdefault('data_preprocessor', cfg.preprocess_cfg)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)

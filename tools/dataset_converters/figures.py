@@ -1,0 +1,238 @@
+"""Generates images of articulated figures with COCO keypoint annotations.
+
+Each image shows one figure: limbs of varying thickness and colour (the left
+ones lighter than the right ones), a head, clutter behind it and now and then
+an occluder before it. 14 joints in the order of Leeds Sports Pose. The same
+seed gives the same images.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Dict, Tuple
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+JOINTS = ('right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee',
+          'left_ankle', 'right_wrist', 'right_elbow', 'right_shoulder',
+          'left_shoulder', 'left_elbow', 'left_wrist', 'neck', 'head_top')
+LIMBS = (('right_ankle', 'right_knee'), ('right_knee', 'right_hip'),
+         ('left_ankle', 'left_knee'), ('left_knee', 'left_hip'),
+         ('right_wrist', 'right_elbow'), ('right_elbow', 'right_shoulder'),
+         ('left_wrist', 'left_elbow'), ('left_elbow', 'left_shoulder'))
+
+
+def direction(angle: float) -> np.ndarray:
+    """The unit vector at an angle from straight down, clockwise."""
+    return np.array([-np.sin(angle), np.cos(angle)])
+
+
+def pose(rng: np.random.Generator) -> Dict[str, np.ndarray]:
+    """A random pose, about 1 high, around the hips at (0, 0).
+
+    Args:
+        rng (Generator): Source of randomness.
+
+    Returns:
+        dict[str, ndarray]: Each joint's position, shape (2, ), y downwards.
+    """
+    lean = rng.normal(0, 0.25)
+    up = -direction(lean)
+    across = np.array([-up[1], up[0]])  # to the figure's left, seen from front
+    joints = dict(neck=0.36 * up, head_top=0.52 * up)
+    for side, sign in (('right', -1), ('left', 1)):
+        hip = sign * 0.07 * across
+        shoulder = 0.33 * up + sign * 0.11 * across
+        thigh = lean * 0.5 - sign * rng.uniform(-0.15, 0.7)
+        shin = thigh + sign * rng.uniform(-0.2, 0.7)
+        arm = lean - sign * rng.uniform(-0.1, 2.4)
+        forearm = arm - sign * rng.uniform(-0.6, 1.4)
+        knee = hip + 0.25 * direction(thigh)
+        elbow = shoulder + 0.18 * direction(arm)
+        joints.update({
+            f'{side}_hip': hip,
+            f'{side}_knee': knee,
+            f'{side}_ankle': knee + 0.24 * direction(shin),
+            f'{side}_shoulder': shoulder,
+            f'{side}_elbow': elbow,
+            f'{side}_wrist': elbow + 0.17 * direction(forearm)
+        })
+    return joints
+
+
+def clutter(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Draws lines, discs and boxes of muted colours onto the image."""
+    height, width = image.shape[:2]
+    for _ in range(rng.integers(4, 11)):
+        colour = rng.integers(40, 200, 3).tolist()
+        x, y = rng.integers(0, [width, height]).tolist()
+        u, v = rng.integers(0, [width, height]).tolist()
+        kind = rng.integers(3)
+        if kind == 0:
+            cv2.line(image, (x, y), (u, v), colour,
+                     int(rng.integers(1, 4)), cv2.LINE_AA)
+        elif kind == 1:
+            cv2.circle(image, (x, y), int(rng.integers(3, 12)), colour, -1,
+                       cv2.LINE_AA)
+        else:
+            size = rng.integers(5, 22, 2)
+            cv2.rectangle(image, (x, y), (x + int(size[0]), y + int(size[1])),
+                          colour, -1)
+
+
+def figure(rng: np.random.Generator, width: int,
+           height: int) -> Tuple[np.ndarray, np.ndarray]:
+    """One image and its joints.
+
+    Args:
+        rng (Generator): Source of randomness.
+        width (int): Width in pixels.
+        height (int): Height in pixels.
+
+    Returns:
+        tuple[ndarray, ndarray]: The image, shape (height, width, 3), uint8,
+        BGR; and x, y, visibility (2 seen, 1 hidden, 0 outside) of each joint,
+        shape (14, 3).
+    """
+    image = np.full((height, width, 3), rng.integers(60, 190, 3), np.uint8)
+    clutter(image, rng)
+    scale = height * rng.uniform(0.62, 0.82)
+    centre = np.array([width / 2, height * 0.53]) + rng.normal(
+        0, 0.03 * height, 2)
+    places = {
+        name: centre + scale * place
+        for name, place in pose(rng).items()
+    }
+
+    def pixel(name: str) -> Tuple[int, int]:
+        return tuple(int(round(c)) for c in places[name])
+
+    thick = scale * rng.uniform(0.035, 0.065)
+    shirt, skin, trousers = rng.integers(0, 256, (3, 3))
+    body = [
+        pixel(name) for name in ('right_shoulder', 'left_shoulder',
+                                 'left_hip', 'right_hip')
+    ]
+    for far in (True, False):  # the left limbs lie behind the trunk
+        for outer, inner in LIMBS:
+            left = outer.startswith('left')
+            if left != far:
+                continue
+            colour = trousers if 'knee' in (outer + inner) else skin
+            shade = 0.45 if not left else 1.
+            tint = (shade * colour + (110 if left else 0)).clip(0, 255)
+            cv2.line(image, pixel(outer), pixel(inner), tint.tolist(),
+                     max(2, round(thick * (0.8 if 'wrist' in outer or 'ankle'
+                                           in outer else 1.1))), cv2.LINE_AA)
+        if far:
+            cv2.fillConvexPoly(image, np.array(body), shirt.tolist(),
+                               cv2.LINE_AA)
+            cv2.line(image, pixel('neck'), tuple(
+                np.mean(body, 0).round().astype(int).tolist()),
+                     shirt.tolist(), max(3, round(2 * thick)), cv2.LINE_AA)
+    head = (places['neck'] + places['head_top']) / 2
+    radius = np.linalg.norm(places['head_top'] - places['neck']) * 0.45
+    cv2.circle(image, tuple(head.round().astype(int).tolist()),
+               round(radius), skin.tolist(), -1, cv2.LINE_AA)
+
+    visible = np.full(len(JOINTS), 2)
+    if rng.random() < 0.4:
+        corner = centre + rng.normal(0, 0.25, 2) * scale
+        size = scale * rng.uniform(0.1, 0.25, 2)
+        low, high = corner - size / 2, corner + size / 2
+        cv2.rectangle(image, tuple(low.round().astype(int).tolist()),
+                      tuple(high.round().astype(int).tolist()),
+                      rng.integers(0, 256, 3).tolist(), -1)
+        for i, name in enumerate(JOINTS):
+            if (places[name] > low).all() and (places[name] < high).all():
+                visible[i] = 1
+    noise = rng.normal(0, rng.uniform(2, 10), image.shape)
+    image = (image + noise).clip(0, 255).astype(np.uint8)
+    xy = np.array([places[name] for name in JOINTS])
+    outside = ((xy < 0) | (xy > [width - 1, height - 1])).any(1)
+    xy[outside], visible[outside] = 0, 0  # as COCO marks what is not labelled
+    return image, np.column_stack([xy, visible])
+
+
+def write_split(folder: Path, split: str, num: int, width: int, height: int,
+                rng: np.random.Generator) -> None:
+    """Writes one split: images and its COCO file."""
+    (folder / split).mkdir(parents=True)
+    images, annotations = [], []
+    for i in track(range(1, num + 1), f'figures, {split}'):
+        image, joints = figure(rng, width, height)
+        name = f'{i:05d}.png'
+        cv2.imwrite(str(folder / split / name), image)
+        inside = joints[joints[:, 2] > 0, :2]
+        low, high = inside.min(0), inside.max(0)
+        margin = 0.06 * (high - low).max()
+        low = (low - margin).clip(0)
+        high = (high + margin).clip(None, [width, height])
+        box = [*low.tolist(), *(high - low).tolist()]
+        images.append(dict(id=i, file_name=name, width=width, height=height))
+        annotations.append(
+            dict(
+                id=i,
+                image_id=i,
+                category_id=1,
+                iscrowd=0,
+                keypoints=joints.round(2).flatten().tolist(),
+                num_keypoints=len(inside),
+                bbox=[round(value, 2) for value in box],
+                area=round(box[2] * box[3], 2)))
+    number = {name: i for i, name in enumerate(JOINTS, 1)}
+    category = dict(
+        id=1,
+        name='person',
+        supercategory='person',
+        keypoints=list(JOINTS),
+        skeleton=[[number[a], number[b]] for a, b in LIMBS])
+    (folder / 'annotations').mkdir(exist_ok=True)
+    with open(folder / 'annotations' / f'figures_{split}.json', 'w') as file:
+        json.dump(
+            dict(
+                info=dict(description='Generated articulated figures'),
+                licenses=[],
+                images=images,
+                annotations=annotations,
+                categories=[category]), file)
+
+
+def write_figures(out: Path, train: int, val: int, width: int, height: int,
+                  seed: int) -> None:
+    """Writes both splits; a folder that is there is complete, and left alone.
+
+    Args:
+        out (Path): The folder to write.
+        train (int): Number of training images.
+        val (int): Number of validation images.
+        width (int): Width of the images in pixels.
+        height (int): Height of the images in pixels.
+        seed (int): Seed of the generator.
+    """
+    if out.exists():
+        print(f'{out} is there already.')
+        return
+    part = out.with_name(f'{out.name}.part')
+    shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
+    for split, num, offset in (('train', train, 0), ('val', val, 1)):
+        write_split(part, split, num, width, height,
+                    np.random.default_rng([seed, offset]))
+    part.rename(out)
+    print(f'{train} + {val} images written to {out}.')
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--out', type=Path, default=Path('data/figures'))
+    parser.add_argument('--train', type=int, default=800)
+    parser.add_argument('--val', type=int, default=200)
+    parser.add_argument('--width', type=int, default=96)
+    parser.add_argument('--height', type=int, default=128)
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    write_figures(args.out, args.train, args.val, args.width, args.height,
+                  args.seed)

@@ -1,0 +1,115 @@
+"""Evaluates a checkpoint with any MMEngine config, of either task."""
+
+import argparse
+from copy import deepcopy
+
+import mmengine
+from _common import (add_common_arguments, build_runner, load_config,
+                     set_dataloader_defaults)
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='the config file')
+    parser.add_argument('checkpoint', help='the checkpoint file')
+    add_common_arguments(parser)
+    parser.add_argument('--out', help='file for the results')
+    parser.add_argument(
+        '--out-item',
+        choices=['metrics', 'pred'],
+        default='pred',
+        help='what --out holds')
+    parser.add_argument(
+        '--amp', action='store_true', help='test in half precision')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="average over the config's tta_pipeline, or over flips")
+    parser.add_argument('--show-dir', help='folder for drawn predictions')
+    parser.add_argument(
+        '--show', action='store_true', help='show drawn predictions')
+    parser.add_argument(
+        '--interval',
+        type=int,
+        default=1,
+        help='draw every so many samples')
+    parser.add_argument(
+        '--wait-time',
+        type=float,
+        default=2,
+        help='seconds that a prediction is shown')
+    return parser.parse_args()
+
+
+def use_tta(cfg: Config) -> None:
+    """Wraps the model so that predictions are averaged over augmentations.
+
+    Args:
+        cfg (Config): The config, changed in place.
+    """
+    if 'tta_model' not in cfg:
+        if cfg.get('default_scope') != 'mmpretrain':
+            raise SystemExit('--tta needs tta_model and tta_pipeline in the '
+                             'config.')
+        pipeline = cfg.test_dataloader.dataset.pipeline
+        flips = [
+            dict(type='RandomFlip', prob=1.),
+            dict(type='RandomFlip', prob=0.)
+        ]
+        cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
+        cfg.tta_pipeline = deepcopy(pipeline[:-1]) + [
+            dict(type='TestTimeAug', transforms=[flips, [pipeline[-1]]])
+        ]
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
+    """Takes the command line's wishes into the config.
+
+    Args:
+        cfg (Config): The config.
+        args (Namespace): The parsed arguments.
+
+    Returns:
+        Config: The same config.
+    """
+    cfg.load_from = args.checkpoint
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.show or args.show_dir is not None:
+        if 'visualization' not in cfg.get('default_hooks', {}):
+            raise SystemExit(
+                '--show and --show-dir need a `visualization` hook in '
+                'default_hooks: add the VisualizationHook of the task.')
+        cfg.default_hooks.visualization.update(
+            enable=True,
+            show=args.show,
+            wait_time=args.wait_time,
+            out_dir=args.show_dir,
+            interval=args.interval)
+    if args.tta:
+        use_tta(cfg)
+    set_dataloader_defaults(cfg, ('test_dataloader', ),
+                            not args.no_pin_memory)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = merge_args(load_config(args), args)
+    runner = build_runner(cfg)
+    if args.out and args.out_item == 'pred':
+        runner.test_evaluator.metrics.append(
+            DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics':
+        mmengine.dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    main()
