@@ -4,8 +4,12 @@ import argparse
 from copy import deepcopy
 
 import mmengine
-from _common import (add_common_arguments, build_runner, load_config,
-                     set_dataloader_defaults)
+from _common import (
+    add_common_arguments,
+    build_runner,
+    load_config,
+    set_dataloader_defaults,
+)
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 

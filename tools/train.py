@@ -2,8 +2,12 @@
 
 import argparse
 
-from _common import (add_common_arguments, build_runner, load_config,
-                     set_dataloader_defaults)
+from _common import (
+    add_common_arguments,
+    build_runner,
+    load_config,
+    set_dataloader_defaults,
+)
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 

@@ -7,8 +7,12 @@ right for them (see :func:`ausam_mm.losses.per_sample.one_by_one`).
 import torch
 from torch import Tensor, nn
 
-from .per_sample import (call_arguments, one_by_one, register_per_sample_loss,
-                         unreduced)
+from .per_sample import (
+    call_arguments,
+    one_by_one,
+    register_per_sample_loss,
+    unreduced,
+)
 
 
 @register_per_sample_loss('mmpose.KLDiscretLoss')

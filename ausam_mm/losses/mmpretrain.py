@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from .per_sample import (call_arguments, one_by_one,
-                         register_per_sample_loss)
+from .per_sample import call_arguments, one_by_one, register_per_sample_loss
 
 
 @register_per_sample_loss('mmpretrain.CrossEntropyLoss',

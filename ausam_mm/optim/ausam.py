@@ -7,9 +7,17 @@ import torch
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor
 
-from ..sampling import (Draw, SampleHistory, batch_size, draw_multinomial,
-                        draw_systematic, inclusion_probabilities, num_drawn,
-                        sample_keys, selection_probabilities)
+from ..sampling import (
+    Draw,
+    SampleHistory,
+    batch_size,
+    draw_multinomial,
+    draw_systematic,
+    inclusion_probabilities,
+    num_drawn,
+    sample_keys,
+    selection_probabilities,
+)
 from .two_pass import Step, TwoPassOptimWrapper, _is_number
 
 

@@ -2,9 +2,14 @@
 
 from .batch import batch_size, sample_keys, take
 from .history import SampleHistory
-from .selection import (Draw, draw_multinomial, draw_systematic,
-                        inclusion_probabilities, num_drawn,
-                        selection_probabilities)
+from .selection import (
+                        Draw,
+                        draw_multinomial,
+                        draw_systematic,
+                        inclusion_probabilities,
+                        num_drawn,
+                        selection_probabilities,
+)
 
 __all__ = [
     'Draw', 'SampleHistory', 'batch_size', 'draw_multinomial',

@@ -142,7 +142,7 @@ def test_a_summing_loss_keeps_the_batch_scale_on_a_subset():
     # Where the mean is stepped with lr, the sum over b = 16 is with lr / 16.
     mean_wrapper = wrap(mean, lr=0.16, weight_decay=0., **options)
     sum_wrapper = wrap(summed, lr=0.01, weight_decay=0., **options)
-    for i in range(20):
+    for _i in range(20):
         mean_loss = mean.train_step(batch(0), mean_wrapper)['loss']
         sum_loss = summed.train_step(batch(0), sum_wrapper)['loss']
         assert sum_loss.item() == pytest.approx(16 * mean_loss.item())

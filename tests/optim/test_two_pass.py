@@ -184,7 +184,7 @@ def test_the_weighted_gradient_is_unbiased_at_every_step():
 def test_equal_scores_draw_every_sample():
     model = build()
     wrapper = ausam(model, rho=0.)
-    for i in range(40):
+    for _i in range(40):
         model.train_step(batch(0), wrapper)
     counts = wrapper.history.counts(torch.arange(16))
     assert wrapper.history.means(torch.arange(16)).eq(0).all()

@@ -9,10 +9,16 @@ from hypothesis.extra import numpy as hnp
 from mmengine.structures import BaseDataElement
 from scipy.stats import chisquare
 
-from ausam_mm.sampling import (batch_size, draw_multinomial, draw_systematic,
-                               inclusion_probabilities, num_drawn,
-                               sample_keys, selection_probabilities)
-from ausam_mm.sampling import take
+from ausam_mm.sampling import (
+    batch_size,
+    draw_multinomial,
+    draw_systematic,
+    inclusion_probabilities,
+    num_drawn,
+    sample_keys,
+    selection_probabilities,
+    take,
+)
 
 positive = hnp.arrays(
     np.float64,

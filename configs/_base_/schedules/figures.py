@@ -9,10 +9,10 @@ param_scheduler = [
         type='CosineAnnealingLR',
         eta_min=0.,
         begin=2,
-        end=20,
-        T_max=18,
+        end=12,
+        T_max=10,
         convert_to_iter_based=True)
 ]
 
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=3)
 auto_scale_lr = dict(base_batch_size=64)

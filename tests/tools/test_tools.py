@@ -1,0 +1,104 @@
+"""The command-line tools on real, tiny trainings of both tasks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / 'configs').glob('*/*/*.py'))
+
+
+def run(*command, cwd, ok=True):
+    result = subprocess.run([sys.executable, '-W', 'ignore',
+                             *map(str, command)], cwd=cwd,
+                            capture_output=True, text=True)
+    assert (result.returncode == 0) is ok, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    converters = ROOT / 'tools' / 'dataset_converters'
+    run(converters / 'digits.py', cwd=folder)
+    run(converters / 'figures.py', '--train', 12, '--val', 6, cwd=folder)
+    assert 'there already' in run(converters / 'figures.py', cwd=folder)
+    return folder
+
+
+def test_figures_are_the_same_for_the_same_seed(data, tmp_path):
+    run(ROOT / 'tools' / 'dataset_converters' / 'figures.py', '--train', 12,
+        '--val', 6, cwd=tmp_path)
+    for name in ('annotations/figures_val.json', 'train/00003.png'):
+        path = Path('data') / 'figures' / name
+        assert (tmp_path / path).read_bytes() == (data / path).read_bytes()
+    content = json.loads(
+        (tmp_path / 'data/figures/annotations/figures_train.json').read_text())
+    for annotation in content['annotations']:
+        seen = [v for v in annotation['keypoints'][2::3] if v]
+        assert annotation['num_keypoints'] == len(seen)
+
+
+@pytest.mark.parametrize('config', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains_resumes_and_tests(config, data, tmp_path):
+    options = ['--cfg-options', 'default_hooks.logger.interval=1',
+               'train_dataloader.batch_size=6']
+    if 'digits' in config.stem:  # fewer images
+        options += ['train_dataloader.dataset.data_prefix=val',
+                    'train_dataloader.batch_size=90']
+    train = ROOT / 'tools' / 'train.py'
+    run(train, config, '--work-dir', tmp_path, '--no-validate', *options,
+        'train_cfg.max_epochs=1', cwd=data)
+    out = run(train, config, '--work-dir', tmp_path, '--resume', *options,
+              'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', cwd=data)
+    assert 'resumed epoch: 1' in out
+    scalars = ''.join(
+        path.read_text() for path in tmp_path.glob('*/vis_data/scalars.json'))
+    assert ('ausam/share_used' in scalars) == ('sam' in config.stem)
+    out = tmp_path / 'metrics.json'
+    run(ROOT / 'tools' / 'test.py', config, tmp_path / 'epoch_2.pth',
+        '--work-dir', tmp_path, '--out', out, '--out-item', 'metrics',
+        cwd=data)
+    assert len(json.loads(out.read_text())) == 1
+
+
+@pytest.mark.parametrize('config', [c for c in CONFIGS if 'sam' in c.stem],
+                         ids=lambda path: path.stem)
+def test_a_method_is_three_lines_over_the_plain_config(config):
+    assert len([
+        line for line in config.read_text().splitlines() if line.strip()
+    ]) == 2
+    cfg = Config.fromfile(config, import_custom_modules=False)
+    plain = Config.fromfile(
+        str(config).replace('_ausam', '').replace('_sam', ''),
+        import_custom_modules=False)
+    assert cfg.optim_wrapper.optimizer == plain.optim_wrapper.optimizer
+    assert cfg.optim_wrapper.type in ('SAM', 'AUSAM')
+
+
+def test_amp_goes_to_the_base_and_is_refused_in_a_sentence(data, tmp_path):
+    config = next(c for c in CONFIGS if '_ausam_' in c.stem)
+    out = run(ROOT / 'tools' / 'train.py', config, '--amp', '--work-dir',
+              tmp_path, cwd=data, ok=False)
+    assert "base=dict(type='AmpOptimWrapper') is not supported" in out
+
+
+def test_print_config_resolves_and_saves(tmp_path):
+    config = next(c for c in CONFIGS if '_ausam_' in c.stem)
+    out = run(ROOT / 'tools' / 'misc' / 'print_config.py', config,
+              '--save-path', tmp_path / 'full.py', '--cfg-options',
+              'optim_wrapper.alpha=0.25', cwd=tmp_path)
+    assert 'alpha=0.25' in out and 'ResNet_CIFAR' in out
+    assert Config.fromfile(tmp_path / 'full.py',
+                           import_custom_modules=False
+                           ).optim_wrapper.type == 'AUSAM'
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh',
+                                    'slurm_train.sh', 'slurm_test.sh'])
+def test_shell_scripts_parse(script):
+    subprocess.run(['bash', '-n', ROOT / 'tools' / script], check=True)

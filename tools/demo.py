@@ -1,0 +1,200 @@
+"""Trains a classifier and two pose estimators, each in three ways.
+
+The plain OptimWrapper, SAM and AUSAM on scikit-learn's handwritten digits and
+on generated figures, through tools/train.py. A run that is finished is not
+run again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = dict(plain='', sam='_sam', ausam='_ausam')
+TASKS = {
+    'digits': ('classification/digits/resnet18-c16{}_b64_digits.py',
+               'accuracy/top1', 1),
+    'figures, SimCC': ('pose/figures/simcc_res18-c16{}_b64_figures-64x64.py',
+                       'PCK', 100),
+    'figures, heatmap':
+    ('pose/figures/heatmap_res18-c16{}_b64_figures-64x64.py', 'PCK', 100),
+}
+EPOCHS = 12
+
+
+def read_scalars(work_dir: Path) -> List[dict]:
+    """The lines of the newest scalars.json of a run, as far as written."""
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    lines = files[-1].read_text().splitlines() if files else []
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:  # the last line, while it is written
+            break
+    return records
+
+
+def summarise(records: List[dict], metric: str, factor: float,
+              num_train: int) -> dict:
+    """One row of the table.
+
+    Args:
+        records (list[dict]): The run's scalars.
+        metric (str): Name of the accuracy.
+        factor (float): What makes it percent.
+        num_train (int): Number of training images.
+
+    Returns:
+        dict: accuracy in percent, seconds of training without validation,
+        samples loaded and samples back-propagated (each pass counts).
+    """
+    steps = [r for r in records if 'loss' in r]
+    loaded = steps[-1].get('ausam/samples_loaded', num_train * EPOCHS)
+    return dict(
+        accuracy=factor * [r[metric] for r in records if metric in r][-1],
+        seconds=sum(r['time'] for r in steps),
+        samples_loaded=int(loaded),
+        samples_backpropagated=int(
+            steps[-1].get('ausam/samples_backpropagated', loaded)))
+
+
+def train(task: str, method: str, work_dir: Path,
+          progress: Optional[Progress]) -> dict:
+    """Runs tools/train.py in a process of its own, or reads its result."""
+    config, metric, factor = TASKS[task]
+    config = ROOT / 'configs' / config.format(METHODS[method])
+    folder = work_dir / config.stem
+    result = folder / 'result.json'
+    if result.exists():
+        return json.loads(result.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    num_train = len(list(Path('data').glob(
+        'digits/train/*/*.png' if task == 'digits' else
+        'figures/train/*.png')))
+    command = [
+        sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'train.py'),
+        str(config), '--work-dir', str(folder), '--cfg-options',
+        'default_hooks.logger.interval=1'
+    ]
+    bar = progress.add_task(f'{task}, {method}', total=EPOCHS) \
+        if progress else None
+    with open(folder / 'output.txt', 'w') as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            time.sleep(0.5)
+            records = read_scalars(folder) if progress else []
+            if records:
+                done = [r[metric] for r in records if metric in r]
+                progress.update(
+                    bar,
+                    completed=max(r.get('epoch', 0) for r in records),
+                    accuracy=f'{factor * done[-1]:.1f} %' if done else '')
+    if process.returncode:
+        tail = (folder / 'output.txt').read_text().splitlines()[-15:]
+        raise SystemExit('\n'.join(
+            [*tail, f'The training of {task} with {method} failed: the whole '
+             f'log is {folder / "output.txt"}.']))
+    row = summarise(read_scalars(folder), metric, factor, num_train)
+    result.write_text(json.dumps(row))
+    return row
+
+
+def make_table(rows: Dict[tuple, dict]) -> Table:
+    """The table of all runs."""
+    table = Table(title='The plain wrapper, SAM and AUSAM')
+    for name in ('task', 'method', 'accuracy', 'seconds', 'samples loaded',
+                 'samples back-propagated'):
+        table.add_column(
+            name, justify='left' if name in ('task', 'method') else 'right')
+    last = None
+    for (task, method), row in rows.items():
+        if last not in (None, task):
+            table.add_section()
+        table.add_row(task if task != last else '', method,
+                      f'{row["accuracy"]:.1f} %', f'{row["seconds"]:.1f}',
+                      f'{row["samples_loaded"]:,}',
+                      f'{row["samples_backpropagated"]:,}')
+        last = task
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--tasks', nargs='+', choices=list(TASKS), default=list(TASKS))
+    parser.add_argument(
+        '--methods', nargs='+', choices=list(METHODS), default=list(METHODS))
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/demo'))
+    parser.add_argument(
+        '--fresh', action='store_true', help='run finished runs again')
+    args = parser.parse_args()
+    console = Console(
+        width=None if sys.stdout.isatty() else 100)
+    for name in ('digits', 'figures'):
+        subprocess.run([
+            sys.executable,
+            str(ROOT / 'tools' / 'dataset_converters' / f'{name}.py')
+        ], check=True)
+    if args.fresh:
+        for path in args.work_dir.glob('*/result.json'):
+            path.unlink()
+
+    rows = {}
+    runs = [(task, method) for task in args.tasks for method in args.methods]
+    live = Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        TextColumn('epoch {task.completed}/{task.total}'),
+        TextColumn('{task.fields[accuracy]}'),
+        TimeElapsedColumn(),
+        console=console) if console.is_terminal else None
+    if live:
+        add = live.add_task
+        live.add_task = lambda *a, **k: add(*a, **{'accuracy': '', **k})
+        live.start()
+    try:
+        for i, (task, method) in enumerate(runs, 1):
+            row = rows[task, method] = train(task, method, args.work_dir, live)
+            if not live:
+                print(
+                    f'[{i}/{len(runs)}] {task}, {method}: '
+                    f'{row["accuracy"]:.1f} % in {row["seconds"]:.1f} s',
+                    flush=True)
+    finally:
+        if live:
+            live.stop()
+    console.print(make_table(rows))
+    console.print(
+        'Accuracy: top-1 on digits, PCK@0.1 on figures, one seed each. '
+        'Seconds: training without validation. SAM and AUSAM back-propagate '
+        'a used sample twice; the first epoch of AUSAM uses all samples.')
+    summary = args.work_dir / 'summary.json'
+    summary.write_text(
+        json.dumps([
+            dict(task=task, method=method, **row)
+            for (task, method), row in rows.items()
+        ], indent=2))
+    console.print(
+        f'\nWritten to {summary}. What to try next:\n'
+        "  * in your own config: custom_imports = dict(imports=['ausam_mm']) "
+        "and optim_wrapper = dict(type='AUSAM', ...)\n"
+        '  * climb on fewer samples than you descend on: python tools/train.py'
+        ' configs/classification/digits/resnet18-c16_ausam_b64_digits.py '
+        '--cfg-options "optim_wrapper.alpha=(0.25,0.75)"\n'
+        '  * what it costs: python tools/analysis_tools/benchmark.py',
+        soft_wrap=True, markup=False)
+
+
+if __name__ == '__main__':
+    main()
