@@ -66,7 +66,8 @@ def bone_loss(module: nn.Module, *args, **kwargs) -> Tensor:
     raise ValueError('it compares averages over the batch')
 
 
-@register_per_sample_loss('mmpose.MPJPEVelocityJointLoss', 'mmpose.InfoNCELoss',
+@register_per_sample_loss('mmpose.MPJPEVelocityJointLoss',
+                          'mmpose.InfoNCELoss',
                           'mmpose.AssociativeEmbeddingLoss')
 def comparing_loss(module: nn.Module, *args, **kwargs) -> Tensor:
     """Refused."""

@@ -125,8 +125,8 @@ class TwoPassOptimWrapper(OptimWrapper):
             raise ValueError(f'rho={rho!r} is no radius: set rho >= 0, for '
                              'example 0.05.')
         if not _is_number(eta) or eta < 0:
-            raise ValueError(f'eta={eta!r} must not be negative: set eta >= 0, '
-                             'for example 0.01.')
+            raise ValueError(f'eta={eta!r} must not be negative: set '
+                             'eta >= 0, for example 0.01.')
         self.base = self._build_base(optimizer, base, accumulative_counts,
                                      clip_grad)
         self.rho = rho
@@ -144,7 +144,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         self._losses: Optional[PerSampleLosses] = None
         self._losses_of: Optional[nn.Module] = None
 
-    # -- what a method decides -------------------------------------------
+    # -- what a method decides --
 
     # Whether the losses of the samples are watched. SAM does without, and so
     # works for losses that do not separate into samples.
@@ -170,7 +170,7 @@ class TwoPassOptimWrapper(OptimWrapper):
                 losses at w and at w + eps.
         """
 
-    # -- the step ----------------------------------------------------------
+    # -- the step --
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -286,7 +286,7 @@ class TwoPassOptimWrapper(OptimWrapper):
             self._losses.check_called(step.first)
         return step
 
-    # -- hooks of the first pass -------------------------------------------
+    # -- hooks of the first pass --
 
     def _cut(self, module: nn.Module, args: tuple, kwargs: dict):
         """Hands the data preprocessor only what the passes see."""
@@ -335,7 +335,7 @@ class TwoPassOptimWrapper(OptimWrapper):
             return nullcontext()
         return self._losses.watch(lambda: getattr(step, which))
 
-    # -- logging -------------------------------------------------------------
+    # -- logging --
 
     def _log(self, step: Step, norm: float) -> None:
         """Writes ``train/ausam/*``, which MMEngine's backends show."""
@@ -361,7 +361,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         """
         return {}
 
-    # -- state -----------------------------------------------------------------
+    # -- state --
 
     def method_state(self) -> dict:
         """What a method keeps between steps: tensors and primitives only."""
@@ -419,7 +419,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         for group in self.param_groups:
             group.setdefault('rho', self.rho)
 
-    # -- composition -----------------------------------------------------------
+    # -- composition --
 
     def __getattr__(self, name: str) -> Any:
         # Whatever is not the engine's is the base's: optimizer, message_hub,
@@ -459,7 +459,7 @@ class TwoPassOptimWrapper(OptimWrapper):
     def __repr__(self) -> str:
         return f'{type(self).__name__}(rho={self.rho}, base={self.base!r})'
 
-    # -- construction ------------------------------------------------------------
+    # -- construction --
 
     def _build_base(self, optimizer: Optimizer, base: Any,
                     accumulative_counts: int,

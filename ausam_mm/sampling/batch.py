@@ -52,8 +52,8 @@ def batch_size(data: Any) -> int:
         inputs, samples = data[0], (data[1] if len(data) > 1 else None)
     else:
         raise ValueError(
-            f'A batch must be a dict, tuple or list, not {type(data).__name__}:'
-            ' let the data loader collate it with pseudo_collate or '
+            'A batch must be a dict, tuple or list, not a '
+            f'{type(data).__name__}: let the data loader collate it with pseudo_collate or '
             'default_collate.')
     sizes = _sizes(inputs)
     if samples is not None:
@@ -132,8 +132,8 @@ def sample_keys(data: Any) -> Tensor:
     if samples is None or isinstance(samples, Tensor):
         raise ValueError(
             'The batch has no data samples that say which training sample is '
-            'which: return `data_samples` with `sample_idx` or `img_path` from '
-            "the data loader, or set scores='uniform'.")
+            'which: return `data_samples` with `sample_idx` or `img_path` '
+            "from the data loader, or set scores='uniform'.")
     return torch.tensor([_key(sample) for sample in samples])
 
 
