@@ -53,8 +53,8 @@ def batch_size(data: Any) -> int:
     else:
         raise ValueError(
             'A batch must be a dict, tuple or list, not a '
-            f'{type(data).__name__}: let the data loader collate it with pseudo_collate or '
-            'default_collate.')
+            f'{type(data).__name__}: let the data loader collate it with '
+            'pseudo_collate or default_collate.')
     sizes = _sizes(inputs)
     if samples is not None:
         num_samples = len(samples)
