@@ -10,8 +10,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-# The package beside tools/, where it is not installed.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+# The package beside tools/ comes before an installed one.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,12 +7,14 @@ run again.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Dict, List, Optional
 
+from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -27,7 +29,6 @@ TASKS = {
     'figures, heatmap':
     ('pose/figures/heatmap_res18-c16{}_b64_figures-64x64.py', 'PCK', 100),
 }
-EPOCHS = 12
 
 
 def read_scalars(work_dir: Path) -> List[dict]:
@@ -44,21 +45,21 @@ def read_scalars(work_dir: Path) -> List[dict]:
 
 
 def summarise(records: List[dict], metric: str, factor: float,
-              num_train: int) -> dict:
+              num_samples: int) -> dict:
     """One row of the table.
 
     Args:
         records (list[dict]): The run's scalars.
         metric (str): Name of the accuracy.
         factor (float): What makes it percent.
-        num_train (int): Number of training images.
+        num_samples (int): Samples that all epochs together load.
 
     Returns:
         dict: accuracy in percent, seconds of training without validation,
         samples loaded and samples back-propagated (each pass counts).
     """
     steps = [r for r in records if 'loss' in r]
-    loaded = steps[-1].get('ausam/samples_loaded', num_train * EPOCHS)
+    loaded = steps[-1].get('ausam/samples_loaded', num_samples)
     return dict(
         accuracy=factor * [r[metric] for r in records if metric in r][-1],
         seconds=sum(r['time'] for r in steps),
@@ -76,35 +77,52 @@ def train(task: str, method: str, work_dir: Path,
     result = folder / 'result.json'
     if result.exists():
         return json.loads(result.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
+    # An interrupted run starts anew, so that its seconds are those of one.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    epochs = Config.fromfile(
+        config, import_custom_modules=False).train_cfg.max_epochs
     num_train = len(list(Path('data').glob(
         'digits/train/*/*.png' if task == 'digits' else
         'figures/train/*.png')))
     command = [
         sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'train.py'),
         str(config), '--work-dir', str(folder), '--cfg-options',
-        'default_hooks.logger.interval=1'
+        'default_hooks.logger.interval=1',
+        # Each line has its own iteration's time, not a moving average.
+        'log_processor.window_size=1'
     ]
-    bar = progress.add_task(f'{task}, {method}', total=EPOCHS) \
+    name = f'{task}, {method}'
+    bar = progress.add_task(name, total=epochs, accuracy='') \
         if progress else None
+    shown = 0
     with open(folder / 'output.txt', 'w') as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            time.sleep(0.5)
-            records = read_scalars(folder) if progress else []
-            if records:
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                records = read_scalars(folder)
                 done = [r[metric] for r in records if metric in r]
-                progress.update(
-                    bar,
-                    completed=max(r.get('epoch', 0) for r in records),
-                    accuracy=f'{factor * done[-1]:.1f} %' if done else '')
+                epoch = max((r.get('epoch', 0) for r in records), default=0)
+                accuracy = f'{factor * done[-1]:.1f} %' if done else ''
+                if progress:
+                    progress.update(bar, completed=epoch, accuracy=accuracy)
+                elif len(done) > shown:
+                    shown = len(done)
+                    print(f'{name}: epoch {epoch}/{epochs}, {accuracy}',
+                          flush=True)
+        finally:
+            if process.poll() is None:  # the demo was interrupted
+                process.terminate()
+                process.wait()
     if process.returncode:
         tail = (folder / 'output.txt').read_text().splitlines()[-15:]
         raise SystemExit('\n'.join(
             [*tail, f'The training of {task} with {method} failed: the whole '
              f'log is {folder / "output.txt"}.']))
-    row = summarise(read_scalars(folder), metric, factor, num_train)
+    row = summarise(
+        read_scalars(folder), metric, factor, num_train * epochs)
     result.write_text(json.dumps(row))
     return row
 
@@ -160,8 +178,6 @@ def main() -> None:
         TimeElapsedColumn(),
         console=console) if console.is_terminal else None
     if live:
-        add = live.add_task
-        live.add_task = lambda *a, **k: add(*a, **{'accuracy': '', **k})
         live.start()
     try:
         for i, (task, method) in enumerate(runs, 1):

@@ -3,11 +3,16 @@
 # Several machines: NNODES, NODE_RANK, MASTER_ADDR and PORT.
 set -euo pipefail
 
+if [ "$#" -lt 3 ]; then
+    echo "Usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]" >&2
+    exit 2
+fi
+
 CONFIG=$1
 CHECKPOINT=$2
 GPUS=$3
 
-torchrun \
+python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

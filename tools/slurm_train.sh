@@ -3,6 +3,11 @@
 # GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS say what srun asks for.
 set -euo pipefail
 
+if [ "$#" -lt 4 ]; then
+    echo "Usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]" >&2
+    exit 2
+fi
+
 PARTITION=$1
 JOB_NAME=$2
 CONFIG=$3

@@ -23,8 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out-item',
         choices=['metrics', 'pred'],
-        default='pred',
-        help='what --out holds')
+        help='what --out holds; the default is pred')
     parser.add_argument(
         '--amp', action='store_true', help='test in half precision')
     parser.add_argument(
@@ -44,7 +43,10 @@ def parse_args() -> argparse.Namespace:
         type=float,
         default=2,
         help='seconds that a prediction is shown')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.out_item and not args.out:
+        parser.error('--out-item needs --out, the file to write.')
+    return args
 
 
 def use_tta(cfg: Config) -> None:
@@ -107,7 +109,7 @@ def main() -> None:
     args = parse_args()
     cfg = merge_args(load_config(args), args)
     runner = build_runner(cfg)
-    if args.out and args.out_item == 'pred':
+    if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(
             DumpResults(out_file_path=args.out))
     metrics = runner.test()

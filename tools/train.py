@@ -53,7 +53,9 @@ def use_amp(cfg: Config) -> None:
     wrapper = cfg.optim_wrapper
     plain = ('OptimWrapper', 'AmpOptimWrapper', OptimWrapper, AmpOptimWrapper)
     if wrapper.get('type', 'OptimWrapper') not in plain:
-        wrapper = cfg.optim_wrapper.setdefault('base', {})
+        # A ConfigDict stores a copy of what it is given.
+        wrapper.base = wrapper.get('base') or {}
+        wrapper = wrapper.base
     wrapper['type'] = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
 

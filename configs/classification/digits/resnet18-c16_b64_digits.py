@@ -1,5 +1,5 @@
 _base_ = [
     '../../_base_/models/resnet18-c16_cifar.py',
     '../../_base_/datasets/digits.py', '../../_base_/schedules/digits.py',
-    '../../_base_/default_runtime.py'
+    '../../_base_/cls_runtime.py'
 ]

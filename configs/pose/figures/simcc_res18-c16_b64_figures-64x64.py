@@ -1,7 +1,7 @@
 _base_ = [
     '../../_base_/models/pose_resnet18-c16.py',
     '../../_base_/datasets/figures.py', '../../_base_/schedules/figures.py',
-    '../../_base_/default_runtime.py'
+    '../../_base_/pose_runtime.py'
 ]
 
 codec = dict(
