@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check \
 	-c requirements/constraints.txt
+# Compiles where there is no wheel of mmpose's COCO tools: Python 3.12.
+PIP_MMPOSE := $(PIP) --no-deps --no-build-isolation -r requirements/mmpose.txt
 
 # An interpreter that fits: it runs, is 3.10 to 3.12, and can make a venv.
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -32,14 +34,16 @@ $(VENV)/.installed: setup.py $(wildcard requirements/*.txt) | $(BIN)/python
 	$(PIP) -r requirements/build.txt
 	$(PIP) -r requirements/runtime.txt -r requirements/mminstall.txt \
 		-r requirements/optional.txt -r requirements/tests.txt
-	$(PIP) --no-deps --no-build-isolation -r requirements/mmpose.txt
+	$(PIP_MMPOSE) || { \
+		echo 'Trying once more, with a C compiler that comes from pip.'; \
+		$(PIP) ziglang && CC='$(CURDIR)/$(BIN)/python -m ziglang cc' $(PIP_MMPOSE); }
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(BIN)/python:
 	@python='$(PYTHON)'; "$${python:-false}" -c '$(FITS)' >/dev/null 2>&1 || { \
 		echo 'No Python 3.10, 3.11 or 3.12 with its venv module was found:' \
-			'install one, or name it with PYTHON=/path/to/python3.11.' >&2; \
+			'install one (on Debian with python3-venv) or name it with PYTHON=/path/to/python3.11.' >&2; \
 		exit 1; }; \
 	"$$python" -m venv --clear $(VENV)
 

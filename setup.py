@@ -1,9 +1,8 @@
 """Builds the ausam_mm distribution.
 
-A wheel also carries ``configs/`` and ``tools/``, in ``ausam_mm/.mim/``: where
-MMEngine looks for the configs of an installed package, as in
-``_base_ = 'ausam_mm::...'``. They are copied while the package is built and
-never into the source tree.
+A wheel also carries ``configs/`` and ``tools/``, in ``ausam_mm/.mim/``, the
+place where OpenMMLab packages keep theirs. They are copied while the package
+is built, and never into the source tree.
 """
 
 import re

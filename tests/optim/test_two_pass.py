@@ -142,14 +142,15 @@ def test_dlp_is_the_loss_difference_and_first_order_in_the_gradient():
                                atol=1e-9)
 
 
-def test_the_weighted_gradient_is_unbiased_at_every_step():
-    """Monte Carlo against the gradient of the whole batch."""
+@pytest.mark.parametrize('which', ['climb', 'descend'])
+def test_the_weighted_gradient_is_unbiased_at_every_step(which):
+    """Monte Carlo of both passes against the gradient of the whole batch."""
     torch.manual_seed(0)
     model = build(law='sum')
     wrapper = ausam(
         model,
         rho=0.,
-        alpha=0.25,
+        alpha=(0.25, 0.5),
         lr=0.,
         s_max=1.,
         ramp_epochs=0,
@@ -169,8 +170,15 @@ def test_the_weighted_gradient_is_unbiased_at_every_step():
     wrapper.history.update(torch.arange(16), torch.arange(16.)**2)
     wrapper.observe = lambda step: None
     grads = []
-    wrapper.base.step = lambda: grads.append(
-        torch.cat([p.grad.flatten() for p in params]))
+
+    def record(*_):
+        grads.append(torch.cat([p.grad.flatten() for p in params]))
+        return 1.  # the norm that climb returns
+
+    if which == 'climb':
+        wrapper.perturbation.climb = record
+    else:
+        wrapper.base.step = record
     for _ in range(3000):
         model.train_step(data, wrapper)
     grads = torch.stack(grads)
