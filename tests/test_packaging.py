@@ -1,6 +1,7 @@
 """The wheel: what is in it, what it asks for, and that it trains alone."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -44,9 +45,14 @@ def run(*command, **kwargs):
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
+    # From a copy: a stale build/ of the clone must not get into the wheel.
     out = tmp_path_factory.mktemp('wheel')
+    source = out / 'source'
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(
+            '.*', 'data', 'work_dirs', 'build', '*.egg-info'))
     run('-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-w', out,
-        ROOT)
+        source)
     return next(out.glob('*.whl'))
 
 

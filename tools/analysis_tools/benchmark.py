@@ -3,14 +3,13 @@
 Times are interleaved (A B C A B C ...) and compared in pairs: each wrapper's
 step against the plain wrapper's step of the same round. Data are made up; the
 warm-up epoch is over when timing starts. Peak memory is that of a process of
-its own for each wrapper (resident set; on CPU).
+its own for each wrapper (resident set; on CPU, where Linux tells it).
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -169,7 +168,10 @@ def print_memory(args: argparse.Namespace) -> None:
     small = {key: value[:2] for key, value in data.items()}
     for batch in (small, data, data, data):
         step(model, batch, wrapper, 'cpu')
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # Not ru_maxrss: a child starts with its parent's.
+    status = Path('/proc/self/status').read_text()
+    peak = next(line for line in status.splitlines() if 'VmHWM' in line)
+    print(int(peak.split()[1]) / 1024)
 
 
 def machine() -> str:
@@ -195,7 +197,7 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=20, help='rounds')
     parser.add_argument('--warmup', type=int, default=3)
     parser.add_argument('--batch-size', type=int, default=128)
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda, ...')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, help='JSON file for the figures')
     parser.add_argument('--only-memory', action='store_true',
