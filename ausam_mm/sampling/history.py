@@ -14,8 +14,8 @@ class SampleHistory:
     perturbation (ADLP). Rows lie in the order in which the keys came. They
     are found by binary search in a sorted index; keys that came since the
     index was last built wait in a dict, and the index is built anew when
-    these are a quarter of all. So a step costs the same at any size, and ten
-    million samples take about 320 MB.
+    these are a quarter of all. So a step costs about the same at any size,
+    and ten million samples take about 500 MiB.
 
     All tensors live on the CPU, and :meth:`state_dict` holds nothing else, so
     that a checkpoint loads with ``weights_only=True``.
