@@ -135,6 +135,7 @@ class AUSAM(TwoPassOptimWrapper):
         self._generator.manual_seed(
             torch.initial_seed() if seed is None else seed)
         self._keys: Optional[Tensor] = None
+        self._mean_dlp = float('nan')
 
     def draw(self, data: Any) -> Draw:
         """Step 1 of the algorithm (see the class).
@@ -247,8 +248,6 @@ class AUSAM(TwoPassOptimWrapper):
         if 'history' in state:
             self.history.load_state_dict(state['history'])
             self._generator.set_state(state['generator'])
-
-    _mean_dlp = float('nan')
 
     def _probabilities(self, size: int) -> Tensor:
         if self.scores == 'uniform':
