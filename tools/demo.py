@@ -75,13 +75,15 @@ def train(task: str, method: str, work_dir: Path,
     config = ROOT / 'configs' / config.format(METHODS[method])
     folder = work_dir / config.stem
     result = folder / 'result.json'
+    cfg = Config.fromfile(config, import_custom_modules=False)
     if result.exists():
-        return json.loads(result.read_text())
+        done = json.loads(result.read_text())
+        if done.pop('config') == cfg.dump():
+            return done
     # An interrupted run starts anew, so that its seconds are those of one.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    epochs = Config.fromfile(
-        config, import_custom_modules=False).train_cfg.max_epochs
+    epochs = cfg.train_cfg.max_epochs
     num_train = len(list(Path('data').glob(
         'digits/train/*/*.png' if task == 'digits' else
         'figures/train/*.png')))
@@ -123,7 +125,7 @@ def train(task: str, method: str, work_dir: Path,
              f'log is {folder / "output.txt"}.']))
     row = summarise(
         read_scalars(folder), metric, factor, num_train * epochs)
-    result.write_text(json.dumps(row))
+    result.write_text(json.dumps(dict(row, config=cfg.dump())))
     return row
 
 

@@ -4,7 +4,9 @@ import math
 from typing import Any, Dict, Optional, Sequence, Union
 
 import torch
+from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import OPTIM_WRAPPERS
+from numpy.random import SeedSequence
 from torch import Tensor
 
 from ..sampling import (
@@ -13,6 +15,7 @@ from ..sampling import (
     batch_size,
     draw_multinomial,
     draw_systematic,
+    gather_observations,
     inclusion_probabilities,
     num_drawn,
     sample_keys,
@@ -125,15 +128,16 @@ class AUSAM(TwoPassOptimWrapper):
                 "weighting='inverse_probability' needs inclusion "
                 "probabilities, which only sampling='systematic' has: set it, "
                 "too.")
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            raise ValueError(f'seed={seed!r} must be an integer of at least '
+                             "0: set one, or None for PyTorch's seed.")
         self.s_min, self.s_max = s_min, s_max
         self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
         self.warmup_iters, self.ramp_iters = warmup_iters, ramp_iters
         self.sampling, self.weighting, self.scores = (sampling, weighting,
                                                       scores)
         self.history = SampleHistory()
-        self._generator = torch.Generator()
-        self._generator.manual_seed(
-            torch.initial_seed() if seed is None else seed)
+        self.seed = torch.initial_seed() if seed is None else seed
         self._keys: Optional[Tensor] = None
         self._mean_dlp = float('nan')
 
@@ -156,18 +160,19 @@ class AUSAM(TwoPassOptimWrapper):
         if climb == size:
             return Draw.everything(size)
 
+        generator = self._generator()
         q = self._probabilities(size)
         effective = float(q.sum()**2 / (q**2).sum())
         if self.sampling == 'multinomial':
-            drawn = draw_multinomial(q, descend, self._generator)
+            drawn = draw_multinomial(q, descend, generator)
             s2, s1 = drawn.sort().values, drawn[:climb].sort().values
             return Draw(size, s2, torch.searchsorted(s2, s1),
                         effective_size=effective)
         pi2 = inclusion_probabilities(q, descend)
-        s2 = draw_systematic(pi2, self._generator)
+        s2 = draw_systematic(pi2, generator)
         # Given S2, S1 is drawn from it in the same way.
         pi1 = inclusion_probabilities(q[s2], climb)
-        s1 = draw_systematic(pi1, self._generator) if climb < descend \
+        s1 = draw_systematic(pi1, generator) if climb < descend \
             else torch.arange(descend)
         weights2 = weights1 = None
         if self.weighting == 'inverse_probability':
@@ -181,12 +186,14 @@ class AUSAM(TwoPassOptimWrapper):
         Args:
             step (Step): The finished step.
         """
-        dlp = (step.second.losses[step.draw.climb.to(
-            step.second.losses.device)] - step.first.losses).abs().cpu()
+        before, after = step.first.losses, step.second.losses
+        dlp = (after[step.draw.climb.to(after.device)] - before).abs()
+        # Where the first pass overflowed, w + eps is w, and DLP unknown.
+        dlp = (dlp + 0 * step.norm).double().cpu()
+        self._mean_dlp = float(dlp.mean())
         if self._keys is not None:
             used = self._keys[step.draw.descend][step.draw.climb]
-            self.history.update(used, dlp)
-        self._mean_dlp = float(dlp.mean())
+            self.history.update(*gather_observations(used, dlp))
 
     def in_warmup(self) -> bool:
         """Whether the next batch is used whole to give its samples scores."""
@@ -224,7 +231,7 @@ class AUSAM(TwoPassOptimWrapper):
             return 0
         # In the first epoch every loaded sample is a new one; the tolerance
         # is for samples that sampler padding loads twice.
-        passes = self.samples_loaded / len(self.history)
+        passes = self.samples_loaded * get_world_size() / len(self.history)
         return max(0, math.ceil(passes - 0.05) - 1)
 
     def scalars(self, step: Step) -> Dict[str, float]:
@@ -240,14 +247,20 @@ class AUSAM(TwoPassOptimWrapper):
         return dict(
             super().method_state(),
             history=self.history.state_dict(),
-            generator=self._generator.get_state())
+            seed=self.seed)
 
     def load_method_state(self, state: dict) -> None:
         """Takes up a state; another method's has no table, which is kept."""
         super().load_method_state(state)
         if 'history' in state:
             self.history.load_state_dict(state['history'])
-            self._generator.set_state(state['generator'])
+            self.seed = state['seed']
+
+    def _generator(self) -> torch.Generator:
+        """Randomness of this step and process, the same after a resume."""
+        seed = SeedSequence([self.seed, get_rank(), self.num_steps])
+        return torch.Generator().manual_seed(
+            int(seed.generate_state(1, 'uint64')[0]))
 
     def _probabilities(self, size: int) -> Tensor:
         if self.scores == 'uniform':

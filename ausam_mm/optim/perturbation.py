@@ -1,8 +1,9 @@
 """The climb from w to w + eps, and the way back."""
 
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -29,38 +30,44 @@ class Perturbation:
         self._moved: List[nn.Parameter] = []
 
     @torch.no_grad()
-    def climb(self, param_groups: List[dict]) -> float:
+    def climb(self, param_groups: List[dict], group: Any = None) -> Tensor:
         """Moves the weights to w + eps, using up the gradients.
+
+        Nothing here waits for the device.
 
         Args:
             param_groups (list[dict]): The optimizer's groups; ``rho`` of each
                 is its radius. Parameters without a gradient stay.
+            group (ProcessGroup, optional): The processes over which each
+                parameter is sharded. Defaults to None: each holds all.
 
         Returns:
-            float: The norm of the gradient (ASAM: of T g). Where it is zero
-            or not finite, the weights have not moved.
+            Tensor: The norm of the gradient (ASAM: of T g), shape (). Where
+            it is zero or not finite, the weights have not moved.
         """
-        moved = [[p for p in group['params'] if p.grad is not None]
-                 for group in param_groups]
-        params = [p for group in moved for p in group]
-        if not params:
-            return 0.
+        moved = [[p for p in members['params'] if p.grad is not None]
+                 for members in param_groups]
+        params = [p for members in moved for p in members]
         grads = [p.grad for p in params]
-        if self.adaptive:
+        if self.adaptive and params:
             sizes = torch._foreach_abs(params)
             torch._foreach_add_(sizes, self.eta)
             torch._foreach_mul_(grads, sizes)
-        norm = self._norm(grads)
-        if self.adaptive:
+        norm = self.norm(grads, group)
+        if self.adaptive and params:
             torch._foreach_mul_(grads, sizes)
 
-        if norm > 0 and norm < float('inf'):
-            self._save(params)
-            for group, members in zip(param_groups, moved):
-                if members:
-                    torch._foreach_add_(
-                        members, [p.grad for p in members],
-                        alpha=group['rho'] / norm)
+        self._save(params)
+        can_climb = (norm > 0) & norm.isfinite()
+        for members, settings in zip(moved, param_groups):
+            if not members:
+                continue
+            scale = torch.where(can_climb, settings['rho'] / norm, 0)
+            steps = [p.grad for p in members]
+            for step in steps:  # for 0 * inf is no step of length 0
+                step.nan_to_num_(0, 0, 0)
+            torch._foreach_mul_(steps, scale)
+            torch._foreach_add_(members, steps)
         return norm
 
     @torch.no_grad()
@@ -75,17 +82,31 @@ class Perturbation:
         for p in params:
             if p not in self._buffers:
                 self._buffers[p] = torch.empty_like(p, requires_grad=False)
-        torch._foreach_copy_([self._buffers[p] for p in params], params)
+        if params:
+            torch._foreach_copy_([self._buffers[p] for p in params], params)
         self._moved = params
 
     @staticmethod
-    def _norm(grads: List[Tensor]) -> float:
-        norms = torch._foreach_norm(grads)
-        # Parameters may lie on several devices and have several dtypes.
-        first = norms[0]
-        return float(
-            torch.linalg.vector_norm(
-                torch.stack([
-                    norm.to(first.device, torch.promote_types(
-                        first.dtype, torch.float32)) for norm in norms
-                ])))
+    @torch.no_grad()
+    def norm(grads: List[Tensor], group: Any = None) -> Tensor:
+        """The norm over all gradients, in at least single precision.
+
+        Args:
+            grads (list[Tensor]): The gradients.
+            group (ProcessGroup, optional): The processes that hold the other
+                parts of them. Defaults to None.
+
+        Returns:
+            Tensor: The norm, shape ().
+        """
+        if grads:
+            norms = torch.stack(torch._foreach_norm(grads))
+            dtype = torch.promote_types(norms.dtype, torch.float32)
+            norm = torch.linalg.vector_norm(norms.to(dtype))
+        else:
+            norm = torch.zeros(())
+        if group is not None:
+            square = norm.float()**2
+            dist.all_reduce(square, group=group)
+            norm = square.sqrt()
+        return norm

@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim import Optimizer
 
 from ..losses import PerSampleLosses
 from ..losses.per_sample import PassRecord
 from ..sampling import Draw, batch_size, take
+from .passes import (
+    frozen_statistics,
+    get_rng,
+    is_fsdp,
+    set_rng,
+    sharding_group,
+    unsynchronised,
+)
 from .perturbation import Perturbation
 
 # Under this name the state of a method lies in a checkpoint's 'optimizer'.
@@ -42,6 +48,9 @@ class Step:
         rng (dict): States of the random generators before the first pass.
         first (PassRecord, optional): The samples' losses at w.
         second (PassRecord, optional): The samples' losses at w + eps.
+        norm (Tensor, optional): Norm of the first gradient, on the model's
+            device; not finite if the first pass overflowed, which leaves the
+            weights where they were.
     """
     model: nn.Module
     inner: nn.Module
@@ -52,6 +61,7 @@ class Step:
     rng: Optional[dict] = None
     first: Optional[PassRecord] = None
     second: Optional[PassRecord] = None
+    norm: Optional[Tensor] = None
 
 
 class TwoPassOptimWrapper(OptimWrapper):
@@ -99,7 +109,6 @@ class TwoPassOptimWrapper(OptimWrapper):
     Raises:
         TypeError: For unknown options.
         ValueError: For values out of range.
-        NotImplementedError: For what the engine does not do yet.
     """
 
     def __init__(self,
@@ -139,6 +148,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         self.samples_loaded = 0
         self.samples_backpropagated = 0
         self.skipped_climbs = 0
+        self.skipped_steps = 0
         self._laws: Dict[str, str] = {}
         self._step: Optional[Step] = None
         self._losses: Optional[PerSampleLosses] = None
@@ -195,7 +205,9 @@ class TwoPassOptimWrapper(OptimWrapper):
             stack.enter_context(self._watch(step, 'first'))
             # Decided inside, by the draw; left with the context.
             self._pass_stack = stack
-            with self.base.optim_context(model):
+            # DDP reduces gradients if its forward pass was outside of no_sync.
+            stack.enter_context(unsynchronised(model))
+            with self._base_context(step):
                 yield
 
     def update_params(self,
@@ -211,27 +223,26 @@ class TwoPassOptimWrapper(OptimWrapper):
                 ``optimizer.zero_grad``.
         """
         step = self._finished_first_pass()
-        norm = self._first_gradient(loss)
-        second = None
         try:
-            if math.isfinite(norm):
-                second = self._second_pass(step)
+            self._climb(step, loss)
+            self._second_pass(step)
         finally:
             self.perturbation.restore()
-        if second is None:
-            # As after an overflow: the step is as if it had not been.
-            self.skipped_climbs += 1
-            self.base._inner_count += 1
-        else:
-            self.observe(step)
         if self.should_update():
-            self.step(**(step_kwargs or {}))
+            if self._base_skips_overflow or self._gradient_is_finite(step):
+                self.step(**(step_kwargs or {}))
+            else:
+                self.skipped_steps += 1
             self.zero_grad(**(zero_kwargs or {}))
+        # From here on the host waits for the device, and not before.
+        if not math.isfinite(step.norm):
+            self.skipped_climbs += 1
+        self.observe(step)
         self.num_steps += 1
-        self._log(step, norm)
+        self._log(step)
 
-    def _first_gradient(self, loss: Tensor) -> float:
-        """Back-propagates the first pass and climbs; returns the norm.
+    def _climb(self, step: Step, loss: Tensor) -> None:
+        """Back-propagates the first pass and moves the weights to w + eps.
 
         The gradients that were accumulated before are set aside meanwhile.
         """
@@ -243,28 +254,59 @@ class TwoPassOptimWrapper(OptimWrapper):
         # Not self.backward: that counts the micro-batches of a step. The
         # factors of accumulation and loss scaling cancel in g / ||g||.
         count = self.base._inner_count
-        self.base.backward(loss)
+        with self._statistics(step, 'first'):
+            self.base.backward(loss)
         self.base._inner_count = count
-        norm = self.perturbation.climb(self.optimizer.param_groups)
+        if self.sync_perturbation and get_world_size() > 1:
+            _average_gradients(params)
+        step.norm = self.perturbation.climb(
+            self.optimizer.param_groups, sharding_group(step.model))
+        scaler = getattr(self.base, 'loss_scaler', None)
+        if scaler:
+            step.norm = step.norm / scaler.scale(torch.ones_like(step.norm))
         for p, grad in zip(params, accumulated):
             p.grad = grad
-        return norm
 
-    def _second_pass(self, step: Step) -> Optional[Tensor]:
-        """Runs the second pass; None, with no gradient, if it went wrong."""
-        same = step.draw is None or step.draw.same
-        if self.match_rng and same:
-            _set_rng(step.rng)
-        # Statistics have moved in the first pass unless it saw less.
-        still = frozen_statistics(step.inner) if same else nullcontext()
-        with self._watch(step, 'second'), still, \
-                self.base.optim_context(step.model):
-            losses = step.model(*step.args, **step.kwargs)
-        loss, _ = step.inner.parse_losses(losses)
-        if not bool(loss.isfinite()):
-            return None
-        self.backward(self.scale_loss(loss))
-        return loss
+    def _second_pass(self, step: Step) -> None:
+        """Runs the second pass forwards and backwards."""
+        if self.match_rng and (step.draw is None or step.draw.same):
+            set_rng(step.rng)
+        with self._statistics(step, 'second'):
+            with self._watch(step, 'second'), self._base_context(step):
+                losses = step.model(*step.args, **step.kwargs)
+            loss, _ = step.inner.parse_losses(losses)
+            # The factor is 1, or NaN where the first pass overflowed: every
+            # process and every loss scaler then sees an overflow, too.
+            ok = (1 + 0 * step.norm).to(loss)
+            self.backward(self.scale_loss(loss) * ok)
+
+    def _statistics(self, step: Step, which: str):
+        """BatchNorm's statistics move in one pass only.
+
+        That is the first, or where it sees less the second, which knows them
+        better. Backward passes count, too: checkpointed activations are
+        computed again there.
+        """
+        moving = 'first' if step.draw is None or step.draw.same else 'second'
+        return nullcontext() if which == moving else frozen_statistics(
+            step.inner)
+
+    def _base_context(self, step: Step):
+        """The base's context for a forward pass.
+
+        FSDP shards gradients while it reduces them, so that they must be
+        reduced in every pass: it is kept from the bases that accumulate in
+        its no_sync.
+        """
+        return self.base.optim_context(
+            step.inner if is_fsdp(step.model) else step.model)
+
+    def _gradient_is_finite(self, step: Step) -> bool:
+        """Whether to step, where the base does not skip overflows itself."""
+        grads = [p.grad for group in self.optimizer.param_groups
+                 for p in group['params'] if p.grad is not None]
+        norm = self.perturbation.norm(grads, sharding_group(step.model))
+        return math.isfinite(norm)
 
     def _finished_first_pass(self) -> Step:
         name = type(self).__name__
@@ -303,9 +345,7 @@ class TwoPassOptimWrapper(OptimWrapper):
             len(draw.climb), draw.size, draw.climb_weights)
         step.second = PassRecord(
             len(draw.descend), draw.size, draw.descend_weights)
-        if not draw.same:
-            # The pass that sees more samples knows their statistics better.
-            self._pass_stack.enter_context(frozen_statistics(step.inner))
+        self._pass_stack.enter_context(self._statistics(step, 'first'))
         if len(draw.descend) == draw.size:
             return None
         data = take(data, draw.descend, draw.size)
@@ -318,7 +358,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         step = self._step
         step.num_calls += 1
         step.args, step.kwargs = args, kwargs
-        step.rng = _get_rng(step.inner) if self.match_rng else None
+        step.rng = get_rng(step.inner) if self.match_rng else None
         draw = step.draw
         if self.needs_losses and draw is None:
             raise RuntimeError(
@@ -337,13 +377,14 @@ class TwoPassOptimWrapper(OptimWrapper):
 
     # -- logging --
 
-    def _log(self, step: Step, norm: float) -> None:
+    def _log(self, step: Step) -> None:
         """Writes ``train/ausam/*``, which MMEngine's backends show."""
         draw = step.draw
         scalars = dict(
             share_used=len(draw.descend) / draw.size if draw else 1.,
-            grad_norm=norm,
+            grad_norm=float(step.norm),
             skipped_climbs=self.skipped_climbs,
+            skipped_steps=self.skipped_steps,
             samples_loaded=self.samples_loaded,
             samples_backpropagated=self.samples_backpropagated)
         scalars.update(self.scalars(step))
@@ -370,6 +411,7 @@ class TwoPassOptimWrapper(OptimWrapper):
             samples_loaded=self.samples_loaded,
             samples_backpropagated=self.samples_backpropagated,
             skipped_climbs=self.skipped_climbs,
+            skipped_steps=self.skipped_steps,
             laws=dict(self._laws))
 
     def load_method_state(self, state: dict) -> None:
@@ -379,7 +421,7 @@ class TwoPassOptimWrapper(OptimWrapper):
             state (dict): The state of this or of another method.
         """
         for name in ('num_steps', 'samples_loaded', 'samples_backpropagated',
-                     'skipped_climbs'):
+                     'skipped_climbs', 'skipped_steps'):
             setattr(self, name, state.get(name, 0))
         self._laws.clear()
         self._laws.update(state.get('laws', {}))
@@ -473,20 +515,29 @@ class TwoPassOptimWrapper(OptimWrapper):
         base.setdefault('type', 'OptimWrapper')
         base.setdefault('accumulative_counts', accumulative_counts)
         base.setdefault('clip_grad', copy.copy(clip_grad))
-        if base['type'] not in ('OptimWrapper', OptimWrapper):
-            raise NotImplementedError(
-                f"base=dict(type={base['type']!r}) is not supported by {name} "
-                "yet: train in fp32 with base=dict(type='OptimWrapper').")
-        if base['accumulative_counts'] != 1:
-            raise NotImplementedError(
-                f"accumulative_counts={base['accumulative_counts']} is not "
-                f'supported by {name} yet: set it to 1 and raise batch_size.')
-        if get_world_size() > 1:
-            raise NotImplementedError(
-                f'{name} does not train on {get_world_size()} processes yet: '
-                'start one process.')
-        return OPTIM_WRAPPERS.build(
+        kind = base['type']
+        if isinstance(kind, str):
+            kind = OPTIM_WRAPPERS.get(kind) or kind
+        if not inspect.isclass(kind) or not issubclass(
+                kind, OptimWrapper) or issubclass(kind, TwoPassOptimWrapper):
+            raise TypeError(
+                f"base=dict(type={base['type']!r}) cannot be the base of "
+                f'{name}: set a registered wrapper of one pass with an '
+                "optim_context, such as 'OptimWrapper' or 'AmpOptimWrapper'.")
+        built = OPTIM_WRAPPERS.build(
             base, default_args=dict(optimizer=optimizer))
+        if getattr(built, 'opt_level', 'O1') not in ('O0', 'O1'):
+            raise ValueError(
+                f'opt_level={built.opt_level!r} of apex steps on copies of '
+                f"the weights, which {name} cannot move: set opt_level='O1'.")
+        return built
+
+    @property
+    def _base_skips_overflow(self) -> bool:
+        """Whether the base drops a step whose gradient is not finite."""
+        scaler = getattr(self.base, 'loss_scaler', None)
+        return scaler.is_enabled() if scaler else isinstance(
+            self.base, ApexOptimWrapper)
 
     @classmethod
     def _unknown_option(cls, name: str) -> str:
@@ -501,46 +552,13 @@ class TwoPassOptimWrapper(OptimWrapper):
         return f'{cls.__name__} has no option {name!r}: {remedy}'
 
 
-@contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """BatchNorm normalises with the batch but leaves its statistics alone.
-
-    Neither the running means and variances nor ``num_batches_tracked`` move.
-
-    Args:
-        model (nn.Module): The model.
-    """
-    changed = []
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.training \
-                and module.track_running_stats:
-            changed.append((module, 'track_running_stats', True))
-            module.track_running_stats = False
-        elif isinstance(module, _InstanceNorm) and module.training:
-            changed.append((module, 'momentum', module.momentum))
-            module.momentum = 0.
-    try:
-        yield
-    finally:
-        for module, name, value in changed:
-            setattr(module, name, value)
-
-
-def _get_rng(model: nn.Module) -> dict:
-    """States of the CPU's and the model's device's random generators."""
-    state = dict(cpu=torch.get_rng_state())
-    device = next(model.parameters()).device
-    if device.type != 'cpu':
-        state[device] = getattr(torch, device.type).get_rng_state(device)
-    return state
-
-
-def _set_rng(state: dict) -> None:
-    for device, value in state.items():
-        if device == 'cpu':
-            torch.set_rng_state(value)
-        else:
-            getattr(torch, device.type).set_rng_state(value, device)
+def _average_gradients(params: List[nn.Parameter]) -> None:
+    """Averages the gradients over the processes."""
+    params = [p for p in params if p.requires_grad]
+    for p in params:
+        if p.grad is None:  # it may have one in another process
+            p.grad = torch.zeros_like(p)
+    all_reduce_params([p.grad for p in params], op='mean')
 
 
 def _is_number(value: Any) -> bool:

@@ -1,18 +1,18 @@
 """Which samples a training step sees."""
 
 from .batch import batch_size, sample_keys, take
-from .history import SampleHistory
+from .history import SampleHistory, gather_observations
 from .selection import (
-                        Draw,
-                        draw_multinomial,
-                        draw_systematic,
-                        inclusion_probabilities,
-                        num_drawn,
-                        selection_probabilities,
+    Draw,
+    draw_multinomial,
+    draw_systematic,
+    inclusion_probabilities,
+    num_drawn,
+    selection_probabilities,
 )
 
 __all__ = [
     'Draw', 'SampleHistory', 'batch_size', 'draw_multinomial',
-    'draw_systematic', 'inclusion_probabilities', 'num_drawn', 'sample_keys',
-    'selection_probabilities', 'take'
+    'draw_systematic', 'gather_observations', 'inclusion_probabilities',
+    'num_drawn', 'sample_keys', 'selection_probabilities', 'take'
 ]

@@ -1,8 +1,9 @@
 """The ADLP table: what is known of each training sample."""
 
-from typing import Dict
+from typing import Dict, Tuple
 
 import torch
+from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
 
@@ -180,3 +181,29 @@ class SampleHistory:
         self._unsorted: Dict[int, int] = {}
         self._sorted_keys, self._sorted_rows = torch.sort(
             self._keys[:self._size])
+
+
+def gather_observations(keys: Tensor,
+                        values: Tensor) -> Tuple[Tensor, Tensor]:
+    """What all processes observed in a step, the same in each of them.
+
+    Two collectives: of one integer, and of 16 bytes a sample.
+
+    Args:
+        keys (Tensor): Keys of this process, shape (n, ), int64; n may differ
+            from process to process.
+        values (Tensor): Its observations, shape (n, ), float64.
+
+    Returns:
+        tuple[Tensor, Tensor]: Keys and values in the order of the ranks.
+    """
+    if get_world_size() == 1:
+        return keys, values
+    sizes = [int(size) for size in all_gather(torch.tensor([len(keys)]))]
+    packed = torch.zeros(max(sizes), 2, dtype=torch.int64)
+    packed[:len(keys), 0] = keys
+    packed[:len(keys), 1] = values.view(torch.int64)
+    packed = torch.cat([
+        part[:size] for part, size in zip(all_gather(packed), sizes)
+    ])
+    return packed[:, 0].clone(), packed[:, 1].clone().view(torch.float64)

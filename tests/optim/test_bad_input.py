@@ -26,6 +26,7 @@ from ..toy import ToyModel, batch, build, wrap
     (dict(s_max=2), '0 < s_min <= s_max <= 1'),
     (dict(warmup_epochs=-1), 'set 0 to do without'),
     (dict(ramp_iters=-5), 'ramp_iters=-5'),
+    (dict(seed=-1), 'at least 0'),
     (dict(sampling='poisson'), "set one of 'multinomial', 'systematic'"),
     (dict(weighting='ipw'), "set one of 'none', 'inverse_probability'"),
     (dict(scores='loss'), "set one of 'adlp', 'uniform'"),
@@ -47,21 +48,19 @@ def test_unknown_options(option, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize('options,message', [
-    (dict(base=dict(type='AmpOptimWrapper')), 'train in fp32'),
-    (dict(base=dict(type='DeepSpeedOptimWrapper')), 'not supported'),
-    (dict(accumulative_counts=2), 'set it to 1 and raise batch_size'),
-    (dict(base=dict(accumulative_counts=4)), 'accumulative_counts=4'),
-])
-def test_what_is_not_done_yet(options, message):
-    with pytest.raises(NotImplementedError, match=message):
-        wrap(build(), type='AUSAM', **options)
+@pytest.mark.parametrize(
+    'kind', ['DeepSpeedOptimWrapper', 'AUSAM', 'NoSuchWrapper', ToyModel])
+def test_what_cannot_be_the_base(kind):
+    with pytest.raises(TypeError, match='cannot be the base of SAM: set a'):
+        wrap(build(), type='SAM', base=dict(type=kind))
 
 
-def test_several_processes_are_refused(monkeypatch):
-    monkeypatch.setattr('ausam_mm.optim.two_pass.get_world_size', lambda: 4)
-    with pytest.raises(NotImplementedError, match='4 processes'):
-        wrap(build(), type='SAM')
+def test_apex_levels_with_copies_of_the_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(
+        'mmengine.optim.optimizer.apex_optimizer_wrapper.apex_amp', object())
+    base = dict(type='ApexOptimWrapper', opt_level='O2')
+    with pytest.raises(ValueError, match="set opt_level='O1'"):
+        wrap(build(), type='SAM', base=base)
 
 
 def test_several_optimizers_are_refused():
