@@ -1,10 +1,12 @@
 """Sharpness-aware training at SGD's price for every MMEngine project.
 
-Importing this package registers its optimizer wrappers with MMEngine. It
-imports neither mmpretrain nor mmpose: each costs only those who use it.
+Importing this package registers its optimizer wrappers and hooks with
+MMEngine. It imports neither mmpretrain nor mmpose: each costs only those who
+use it.
 """
 
 from . import compat, optim
+from .hooks import ExactResumeHook
 from .losses import register_per_sample_loss
 from .optim import AUSAM, SAM
 from .sampling import SampleHistory
@@ -13,6 +15,6 @@ from .version import __version__
 compat.install()
 
 __all__ = [
-    'AUSAM', 'SAM', 'SampleHistory', '__version__', 'compat', 'optim',
-    'register_per_sample_loss'
+    'AUSAM', 'ExactResumeHook', 'SAM', 'SampleHistory', '__version__',
+    'compat', 'optim', 'register_per_sample_loss'
 ]

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -102,6 +104,17 @@ def build_runner(cfg: Config) -> Runner:
     Returns:
         Runner: The runner.
     """
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+        # MMEngine's launchers take for granted that there are GPUs.
+        torch.distributed.init_process_group('gloo')
+        cfg.setdefault(
+            'model_wrapper_cfg',
+            dict(
+                type='MMDistributedDataParallel',
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.get('find_unused_parameters',
+                                               False)))
+        cfg.model_wrapper_cfg.setdefault('device_ids', None)
     if 'preprocess_cfg' in cfg:  # as some mmpose configs have it
         cfg.model.setdefault('data_preprocessor', cfg.preprocess_cfg)
     if 'runner_type' in cfg:

@@ -43,19 +43,40 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 def unsynchronised(model: nn.Module) -> Iterator[None]:
     """Forward passes inside lead to backward passes without communication.
 
-    Each process so gets the gradient of its own part of the batch. Models
-    that hold several DistributedDataParallel modules are covered, and FSDP,
-    whose gradients only communication shards, is left alone.
+    Each process so gets the gradient of its own part of the batch:
+    DistributedDataParallel hands its calls on to the module inside. (Its
+    no_sync would look for unused parameters for nothing.) Models that hold
+    several of them are covered, and FSDP, whose gradients only communication
+    shards, is left alone.
+
+    Note:
+        On a static graph the very first pass is synchronised, since DDP takes
+        down there how often each gradient comes in a pass of its own.
 
     Args:
         model (nn.Module): The outermost model.
     """
     with ExitStack() as stack:
         for module in model.modules():
-            if hasattr(module, 'reducer') and isinstance(
-                    module, DistributedDataParallel):
-                stack.enter_context(module.no_sync())
+            # MMSeparateDistributedDataParallel only holds others.
+            if not isinstance(module, DistributedDataParallel) \
+                    or not hasattr(module, 'reducer'):
+                continue
+            if module.static_graph and \
+                    not module._static_graph_delay_allreduce_enqueued:
+                continue
+            attributes = vars(module)
+            before = attributes.get('forward')
+            attributes['forward'] = module.module
+            stack.callback(_put_back, attributes, before)
         yield
+
+
+def _put_back(attributes: dict, forward: Any) -> None:
+    if forward is None:
+        del attributes['forward']
+    else:  # a compiled one
+        attributes['forward'] = forward
 
 
 def is_fsdp(model: nn.Module) -> bool:

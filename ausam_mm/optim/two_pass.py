@@ -188,8 +188,17 @@ class TwoPassOptimWrapper(OptimWrapper):
 
         Args:
             model (nn.Module): The outermost model.
+
+        Raises:
+            ValueError: For accumulation on DDP's static graph.
         """
         inner = model.module if is_model_wrapper(model) else model
+        if getattr(model, 'static_graph', False) and \
+                self.base._accumulative_counts > 1:
+            raise ValueError(
+                'DistributedDataParallel cannot accumulate gradients on a '
+                'static graph, with whatever wrapper: leave static_graph or '
+                'accumulative_counts out.')
         self._step = step = Step(model, inner)
         if self.needs_losses and self._losses_of is not inner:
             self._losses = PerSampleLosses(inner, self._laws)
@@ -205,7 +214,7 @@ class TwoPassOptimWrapper(OptimWrapper):
             stack.enter_context(self._watch(step, 'first'))
             # Decided inside, by the draw; left with the context.
             self._pass_stack = stack
-            # DDP reduces gradients if its forward pass was outside of no_sync.
+            # Whether DDP reduces gradients is decided in the forward pass.
             stack.enter_context(unsynchronised(model))
             with self._base_context(step):
                 yield

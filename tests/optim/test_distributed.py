@@ -1,0 +1,254 @@
+"""Two and four gloo processes: what they share and what they agree on."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.model import (
+    MMDistributedDataParallel,
+    MMSeparateDistributedDataParallel,
+)
+from torch import nn
+
+from ..processes import launch
+from ..toy import batch, build, difference, wrap
+
+STEPS = 6
+AUSAM = dict(type='AUSAM', rho=0.3, alpha=0.5, warmup_iters=1)
+DDP_OPTIONS = dict(
+    default={},
+    unused=dict(find_unused_parameters=True),
+    buckets=dict(gradient_as_bucket_view=True),
+    static=dict(static_graph=True),
+    anomalous=dict(detect_anomalous_params=True),
+    buffers=dict(broadcast_buffers=False),
+)
+
+
+def data_of(rank, step, size=16):
+    return batch(seed=100 * rank + step, size=size, first_index=16 * rank)
+
+
+def ddp_training(ddp=None, data=data_of, steps=STEPS, model=None,
+                 first_synchronised=False, **options):
+    """Trains on every process; returns what one of them has at the end."""
+    rank = dist.get_rank()
+    model = model or build(norm=True)
+    outer = MMDistributedDataParallel(model, **(ddp or {}))
+    wrapper = wrap(model, **options)
+    wrapper.initialize_count_status(model, 0, steps)
+    weights = []
+    for step in range(steps):
+        if first_synchronised:
+            wrapper.sync_perturbation = step == 0
+        outer.train_step(data(rank, step), wrapper)
+        weights.append(
+            torch.cat([p.detach().flatten() for p in model.parameters()]))
+    result = dict(
+        weights=weights, statistics=model.state_dict(),
+        skipped=(wrapper.skipped_climbs, wrapper.skipped_steps))
+    if options['type'] == 'AUSAM':
+        result['table'] = wrapper.history.state_dict()
+    return result
+
+
+def uneven(rank, step):
+    return data_of(rank, step, size=16 if rank == 0 else 9)
+
+
+def repeated(rank, step):
+    return batch(seed=step, size=16)  # the same samples everywhere
+
+
+def overflow(rank, step):
+    data = data_of(rank, step)
+    if (rank, step) == (1, 3):
+        data['inputs'][:] = float('inf')
+    return data
+
+
+def separate(**options):
+    """Models whose parts are wrapped one by one, as in GANs."""
+    model = build()
+    reference = ddp_training(model=build(), **options)['weights'][-1]
+    outer = MMSeparateDistributedDataParallel(model)
+    wrapper = wrap(model, **options)
+    for step in range(STEPS):
+        outer.train_step(data_of(dist.get_rank(), step), wrapper)
+    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+    return (weights - reference).abs().max().item()
+
+
+def with_unused(**options):
+    model = build(norm=True)
+    model.unused = nn.Parameter(torch.ones(3, dtype=torch.double))
+    return ddp_training(DDP_OPTIONS['unused'], model=model, **options)
+
+
+def pair_of_processes():
+    results = {
+        f'{name}-{accumulation}': ddp_training(
+            ddp, accumulative_counts=accumulation, **AUSAM)
+        for name, ddp in DDP_OPTIONS.items() for accumulation in (1, 3)
+        if (name, accumulation) != ('static', 3)
+    }
+    try:
+        ddp_training(DDP_OPTIONS['static'], accumulative_counts=3, **AUSAM)
+    except ValueError as error:
+        results['refused'] = str(error)
+    results['as on a static graph'] = ddp_training(
+        first_synchronised=True, **AUSAM)
+    results['with unused'] = with_unused(**AUSAM)
+    for name, options in dict(
+            synchronised=dict(type='SAM', rho=0.3, sync_perturbation=True),
+            unsynchronised=dict(type='SAM', rho=0.3)).items():
+        for accumulation in (1, 3):
+            results[f'{name}-{accumulation}'] = ddp_training(
+                model=build(), accumulative_counts=accumulation, **options)
+    results['ausam synchronised'] = ddp_training(
+        model=build(), **dict(AUSAM, alpha=1., sync_perturbation=True))
+    results['uneven'] = ddp_training(data=uneven, **AUSAM)
+    results['repeated'] = ddp_training(data=repeated, steps=1, **AUSAM)
+    results['overflow'] = ddp_training(
+        data=overflow, model=build(), **dict(AUSAM, alpha=(0.25, 0.75)))
+    results['again'] = ddp_training(**AUSAM)
+    results['separate'] = separate(**AUSAM)
+    results['separate synchronised'] = separate(
+        type='SAM', rho=0.3, sync_perturbation=True)
+    return results
+
+
+def four_processes():
+    return {
+        str(alpha): ddp_training(**dict(AUSAM, alpha=alpha))
+        for alpha in (0.5, (0.25, 0.75))
+    }
+
+
+@pytest.fixture(scope='module')
+def pair():
+    return launch(pair_of_processes, 2)
+
+
+def test_parameters_are_identical_after_every_step(pair):
+    four = launch(four_processes, 4)
+    for results in (pair, four):
+        for name, first in results[0].items():
+            for other in results[1:]:
+                if not isinstance(first, dict):
+                    continue
+                for a, b in zip(first['weights'], other[name]['weights']):
+                    assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize('option,accumulation', [
+    (option, accumulation) for option in list(DDP_OPTIONS)[1:]
+    for accumulation in (1, 3) if (option, accumulation) != ('static', 3)
+])
+def test_options_of_ddp_change_nothing(pair, option, accumulation):
+    for rank in (0, 1):
+        expected = pair[rank]['as on a static graph' if option == 'static'
+                              else f'default-{accumulation}']
+        result = pair[rank][f'{option}-{accumulation}']
+        for a, b in zip(expected['weights'], result['weights']):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+        for name, value in expected['table'].items():
+            torch.testing.assert_close(result['table'][name], value)
+
+
+def test_accumulating_on_a_static_graph_is_refused(pair):
+    assert 'leave static_graph or accumulative_counts out' in \
+        pair[0]['refused']
+
+
+def test_parameters_without_gradient_change_nothing(pair):
+    expected = pair[0]['default-1']['weights'][-1]
+    result = pair[0]['with unused']['weights'][-1]
+    assert result[:3].eq(1).all()
+    torch.testing.assert_close(result[3:], expected, rtol=0, atol=1e-12)
+
+
+def test_the_same_seed_gives_the_same_result_twice(pair):
+    assert torch.equal(pair[0]['again']['weights'][-1],
+                       pair[0]['default-1']['weights'][-1])
+
+
+def test_every_process_holds_the_same_table(pair):
+    for name, result in pair[0].items():
+        if not isinstance(result, dict) or 'table' not in result:
+            continue
+        for key, value in result['table'].items():
+            assert torch.equal(value, pair[1][name]['table'][key]), name
+    keys = pair[0]['default-1']['table']['keys']
+    assert sorted(keys.tolist()) == list(range(32))
+    assert sorted(pair[0]['uneven']['table']['keys'].tolist()) == list(
+        range(25))
+
+
+def test_a_sample_that_two_processes_saw_was_observed_twice(pair):
+    table = pair[0]['repeated']['table']
+    assert sorted(table['keys'].tolist()) == list(range(16))
+    assert table['counts'].eq(2).all()
+
+
+def joined(step):
+    parts = [data_of(rank, step) for rank in range(2)]
+    return dict(
+        inputs=torch.cat([part['inputs'] for part in parts]),
+        data_samples=sum((part['data_samples'] for part in parts), []))
+
+
+def on_one_process(accumulation=1, **options):
+    model = build()
+    wrapper = wrap(model, accumulative_counts=accumulation, **options)
+    wrapper.initialize_count_status(model, 0, STEPS)
+    for step in range(STEPS):
+        model.train_step(joined(step), wrapper)
+    return model, wrapper
+
+
+@pytest.mark.parametrize('accumulation', [1, 3])
+def test_a_synchronised_climb_is_that_of_the_joined_batch(pair, accumulation):
+    model, _ = on_one_process(accumulation, type='SAM', rho=0.3)
+    expected = torch.cat([p.flatten() for p in model.parameters()])
+    result = pair[0][f'synchronised-{accumulation}']['weights'][-1]
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
+    own = pair[0][f'unsynchronised-{accumulation}']['weights'][-1]
+    assert (own - expected).abs().max() > 1e-4
+
+
+def test_a_synchronised_ausam_has_the_table_of_the_joined_batch(pair):
+    model, wrapper = on_one_process(**dict(AUSAM, alpha=1.))
+    expected = torch.cat([p.flatten() for p in model.parameters()])
+    result = pair[1]['ausam synchronised']
+    torch.testing.assert_close(
+        result['weights'][-1], expected, rtol=0, atol=1e-12)
+    table = result['table']
+    torch.testing.assert_close(
+        table['means'], wrapper.history.means(table['keys']), rtol=0,
+        atol=1e-12)
+
+
+def test_an_overflow_in_one_process_skips_the_step_in_all(pair):
+    for rank, climbs in ((0, 0), (1, 1)):
+        result = pair[rank]['overflow']
+        assert result['skipped'] == (climbs, 1)
+        assert torch.equal(result['weights'][2], result['weights'][3])
+        assert not torch.equal(result['weights'][3], result['weights'][4])
+        assert result['weights'][-1].isfinite().all()
+        assert result['table']['means'].isfinite().all()
+
+
+def test_parts_wrapped_one_by_one_are_trained_like_the_whole(pair):
+    for result in pair:
+        assert result['separate'] < 1e-12
+        assert result['separate synchronised'] < 1e-12
+
+
+def test_the_joined_batch_is_not_what_processes_do_alone():
+    """The reference above can tell: half of the batch gives other weights."""
+    both, _ = on_one_process(type='SAM', rho=0.3)
+    alone = build()
+    wrapper = wrap(alone, type='SAM', rho=0.3)
+    for step in range(STEPS):
+        alone.train_step(data_of(0, step), wrapper)
+    assert difference(both, alone) > 1e-3

@@ -1,0 +1,44 @@
+"""Runs a function in several real processes over gloo."""
+
+import os
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def launch(function, world_size, *args):
+    """Calls ``function(*args)`` in each process; returns their results.
+
+    Args:
+        function (Callable): A function at the top of a module. What it
+            returns must load with ``torch.load``.
+        world_size (int): The number of processes.
+        *args: Its arguments.
+
+    Returns:
+        list: The results, by rank.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_work, (function, world_size, folder, args), world_size)
+        return [
+            torch.load(Path(folder) / f'{rank}.pt', weights_only=False)
+            for rank in range(world_size)
+        ]
+
+
+def _work(rank, function, world_size, folder, args):
+    torch.set_num_threads(1)
+    os.environ.update(LOCAL_RANK=str(rank))
+    dist.init_process_group(
+        'gloo',
+        init_method=f'file://{folder}/store',
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=120))
+    torch.save(function(*args), Path(folder) / f'{rank}.pt')
+    dist.barrier()
+    dist.destroy_process_group()
