@@ -40,7 +40,9 @@ class ToyModel(BaseModel):
         self.loss_module = SquaredLoss(law)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        pred = self.net(inputs)
+        if isinstance(inputs, list):  # pseudo_collate's
+            inputs = torch.stack(inputs)
+        pred = self.net(inputs.to(self.net[0].weight.dtype))
         if mode == 'tensor':
             return pred
         target = torch.stack([sample.gt for sample in data_samples])

@@ -1,93 +1,12 @@
 """Real trainings by MMEngine's Runner: logs, loops, checkpoints, resume."""
 
-import json
 import logging
-from pathlib import Path
 
 import pytest
 import torch
-from mmengine.dataset import InfiniteSampler
-from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
-from torch.utils.data import Dataset
 
-from ..toy import ToyModel, batch
-
-SIZE = 24
-
-
-class Samples(Dataset):
-
-    def __init__(self):
-        self.data = batch(size=SIZE)
-
-    def __len__(self):
-        return SIZE
-
-    def __getitem__(self, i):
-        return dict(
-            inputs=self.data['inputs'][i],
-            data_samples=self.data['data_samples'][i])
-
-
-def runner(work_dir, wrapper, by_epoch=True, length=4, **kwargs):
-    runner.count = getattr(runner, 'count', 0) + 1
-    torch.manual_seed(0)
-    model = ToyModel(norm=True, dropout=0.1).double()
-    sampler = dict(type='DefaultSampler', shuffle=True) if by_epoch else \
-        dict(type=InfiniteSampler, shuffle=True)
-    loop = dict(by_epoch=True, max_epochs=length) if by_epoch else dict(
-        by_epoch=False, max_iters=length)
-    return Runner(
-        model,
-        str(work_dir),
-        train_dataloader=dict(
-            batch_size=8,
-            num_workers=0,
-            dataset=Samples(),
-            sampler=sampler,
-            collate_fn=dict(type='pseudo_collate')),
-        train_cfg=loop,
-        optim_wrapper=dict(
-            optimizer=dict(type='SGD', lr=0.02, momentum=0.9), **wrapper),
-        param_scheduler=dict(
-            type='LinearParamScheduler',
-            param_name='rho',
-            start_factor=1.,
-            end_factor=0.5,
-            begin=0,
-            end=4) if wrapper['type'] != 'OptimWrapper' else None,
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=1),
-            checkpoint=dict(
-                type='CheckpointHook', interval=1, by_epoch=by_epoch)),
-        randomness=dict(seed=0),
-        experiment_name=f'run_{runner.count}',
-        **kwargs)
-
-
-def scalars(run):
-    file = next(iter(sorted(
-        Path(run.log_dir).rglob('scalars.json'))))
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-class Stack(ToyModel):
-    """Inputs come as a list of tensors from pseudo_collate."""
-
-
-@pytest.fixture(autouse=True)
-def stacked(monkeypatch):
-    forward = ToyModel.forward
-
-    def stacking(self, inputs, data_samples=None, mode='tensor'):
-        if isinstance(inputs, list):
-            inputs = torch.stack(inputs)
-        return forward(self, inputs, data_samples, mode)
-
-    monkeypatch.setattr(ToyModel, 'forward', stacking)
-
+from ..runs import SIZE, Stop, runner, scalars
 
 AUSAM = dict(type='AUSAM', rho=0.1, alpha=0.5, ramp_epochs=2)
 
@@ -120,21 +39,10 @@ def test_an_endless_sampler_has_epochs_or_iterations(tmp_path, options,
     assert shares == [1.] * warmup + [0.5] * (12 - warmup)
 
 
-class Stop(Hook):
-    """Ends the training after an epoch as a crash would."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def before_train_epoch(self, runner):
-        if runner.epoch == self.epoch:
-            raise KeyboardInterrupt
-
-
 def test_resuming_brings_back_table_draws_and_counters(tmp_path):
     whole = runner(tmp_path / 'whole', AUSAM)
     whole.train()
-    broken = runner(tmp_path / 'broken', AUSAM, custom_hooks=[Stop(2)])
+    broken = runner(tmp_path / 'broken', AUSAM, custom_hooks=[Stop(6)])
     with pytest.raises(KeyboardInterrupt):
         broken.train()
     # MMEngine's message hub is in the checkpoint, too; our part is plain.
