@@ -47,7 +47,7 @@ class Stop(Hook):
 
 
 def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
-           noise=0., num_workers=0, interval=1, checkpoints_by_epoch=None,
+           noise=0., interval=1, checkpoints_by_epoch=None,
            seed=0, model=None, **kwargs):
     """A Runner: 3 iterations an epoch, a log line and checkpoint each time.
 
@@ -71,8 +71,7 @@ def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
         str(work_dir),
         train_dataloader=dict(
             batch_size=8,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
+            num_workers=0,
             dataset=Samples(noise),
             sampler=sampler,
             collate_fn=dict(type='pseudo_collate')),

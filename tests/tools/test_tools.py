@@ -1,11 +1,14 @@
 """The command-line tools on real, tiny trainings of both tasks."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -64,8 +67,10 @@ def test_every_config_trains_resumes_and_tests(config, data, tmp_path):
     out = tmp_path / 'metrics.json'
     run(ROOT / 'tools' / 'test.py', config, tmp_path / 'epoch_2.pth',
         '--work-dir', tmp_path, '--out', out, '--out-item', 'metrics',
-        cwd=data)
+        '--show-dir', tmp_path / 'drawn', cwd=data)
     assert len(json.loads(out.read_text())) == 1
+    drawn = [path for path in tmp_path.rglob('drawn/**/*') if path.is_file()]
+    assert len(drawn) >= 6
 
 
 @pytest.mark.parametrize('config', [c for c in CONFIGS if 'sam' in c.stem],
@@ -82,11 +87,11 @@ def test_a_method_is_three_lines_over_the_plain_config(config):
     assert cfg.optim_wrapper.type in ('SAM', 'AUSAM')
 
 
-def test_amp_goes_to_the_base_and_is_refused_in_a_sentence(data, tmp_path):
+def test_amp_goes_to_the_base_which_wants_an_accelerator(data, tmp_path):
     config = next(c for c in CONFIGS if '_ausam_' in c.stem)
     out = run(ROOT / 'tools' / 'train.py', config, '--amp', '--work-dir',
               tmp_path, cwd=data, ok=False)
-    assert "base=dict(type='AmpOptimWrapper') is not supported" in out
+    assert '``AmpOptimizerWrapper`` is only available training on gpu' in out
 
 
 def test_print_config_resolves_and_saves(tmp_path):
@@ -104,3 +109,42 @@ def test_print_config_resolves_and_saves(tmp_path):
                                     'slurm_train.sh', 'slurm_test.sh'])
 def test_shell_scripts_parse(script):
     subprocess.run(['bash', '-n', ROOT / 'tools' / script], check=True)
+
+
+def start_script(script, rank, port, *arguments, cwd):
+    python = Path(sys.executable).parent
+    env = dict(os.environ, NNODES='2', NODE_RANK=str(rank), PORT=str(port),
+               PATH=f'{python}:{os.environ["PATH"]}')
+    return subprocess.Popen(
+        ['bash', ROOT / 'tools' / script, *map(str, arguments)], cwd=cwd,
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_two_nodes_train_and_test(data, tmp_path):
+    """What several machines run, on one: a torchrun for each of them."""
+    config = next(c for c in CONFIGS if '_ausam_' in c.stem)
+    options = ['--work-dir', tmp_path, '--cfg-options',
+               'train_dataloader.dataset.data_prefix=val',
+               'train_cfg.max_epochs=2', 'default_hooks.logger.interval=1',
+               'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    for script, arguments in (('dist_train.sh', (config, 1, *options)),
+                              ('dist_test.sh',
+                               (config, tmp_path / 'epoch_2.pth', 1,
+                                '--work-dir', tmp_path))):
+        nodes = [start_script(script, rank, port, *arguments, cwd=data)
+                 for rank in range(2)]
+        outputs = [node.communicate()[0] for node in nodes]
+        assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert 'accuracy/top1' in outputs[0]
+    checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    table = checkpoint['optimizer']['ausam_mm']['history']
+    assert len(table['keys']) == 355  # every sample, seen by either
+
+
+def test_a_killed_training_on_two_processes_ends_the_same(tmp_path):
+    command = ROOT / 'tools' / 'analysis_tools' / 'kill_resume.py'
+    out = run(command, '--kills', 1, '--ways', 'epochs-2', cwd=tmp_path)
+    assert '1 of 1 endings are identical' in out
