@@ -203,6 +203,20 @@ def test_what_does_not_separate_is_refused_by_name(package, kind, options,
     assert 'register_per_sample_loss' in message and 'SAM' in message
 
 
+@pytest.mark.parametrize('package,kind,options', [
+    ('mmpretrain', 'CrossCorrelationLoss', {}),
+    ('mmpretrain', 'SwAVLoss', dict(feat_dim=4)),
+    ('mmpose', 'SemiSupervisionLoss', dict(joint_parents=[0, 0, 1])),
+    ('mmpose', 'AssociativeEmbeddingLoss', {}),
+])
+def test_losses_of_whole_batches_are_refused_before_their_numbers_are_seen(
+        package, kind, options):
+    module = build_loss(package, kind, options)
+    module.forward = lambda *args: args[0].mean()  # would pass as a mean
+    with pytest.raises(ValueError, match=f'`loss_module` .{kind}. does not'):
+        watched(module, POINTS, {})
+
+
 class BatchNormalised(nn.Module):
     """Not separable, and nothing but its numbers tells."""
 
