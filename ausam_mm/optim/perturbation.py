@@ -106,7 +106,7 @@ class Perturbation:
         else:
             norm = torch.zeros(())
         if group is not None:
-            square = norm.float()**2
+            square = norm**2
             dist.all_reduce(square, group=group)
             norm = square.sqrt()
         return norm

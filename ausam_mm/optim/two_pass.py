@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional
 
 import torch
-from mmengine.dist import all_reduce_params, get_world_size
+from mmengine.dist import (
+    all_reduce_params,
+    broadcast_object_list,
+    get_world_size,
+)
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
@@ -149,6 +153,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         self.samples_backpropagated = 0
         self.skipped_climbs = 0
         self.skipped_steps = 0
+        self._sharded = False
         self._laws: Dict[str, str] = {}
         self._step: Optional[Step] = None
         self._losses: Optional[PerSampleLosses] = None
@@ -200,6 +205,7 @@ class TwoPassOptimWrapper(OptimWrapper):
                 'static graph, with whatever wrapper: leave static_graph or '
                 'accumulative_counts out.')
         self._step = step = Step(model, inner)
+        self._sharded = is_fsdp(model)
         if self.needs_losses and self._losses_of is not inner:
             self._losses = PerSampleLosses(inner, self._laws)
             self._losses_of = inner
@@ -243,7 +249,8 @@ class TwoPassOptimWrapper(OptimWrapper):
             else:
                 self.skipped_steps += 1
             self.zero_grad(**(zero_kwargs or {}))
-        # From here on the host waits for the device, and not before.
+        # From here on the host waits for the device, as the Runner does when
+        # it logs the loss.
         if not math.isfinite(step.norm):
             self.skipped_climbs += 1
         self.observe(step)
@@ -308,7 +315,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         its no_sync.
         """
         return self.base.optim_context(
-            step.inner if is_fsdp(step.model) else step.model)
+            step.inner if self._sharded else step.model)
 
     def _gradient_is_finite(self, step: Step) -> bool:
         """Whether to step, where the base does not skip overflows itself."""
@@ -441,7 +448,9 @@ class TwoPassOptimWrapper(OptimWrapper):
         A plain OptimWrapper loads it and leaves the method's part out.
         """
         state = self.base.state_dict()
-        state[STATE] = self.method_state()
+        # Of what is not a parameter's FSDP hands on the groups' settings only.
+        holder = state['param_groups'][0] if self._sharded else state
+        holder[STATE] = self.method_state()
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -451,9 +460,24 @@ class TwoPassOptimWrapper(OptimWrapper):
             state_dict (dict): What the wrapper that saved it returned. If it
                 has no state of a two-pass method, the method starts anew and
                 a warning says so.
+
+        Raises:
+            ValueError: If it is no optimizer's state at all.
         """
-        state_dict = copy.copy(state_dict)
+        if not {'state', 'param_groups'} <= set(state_dict):
+            raise ValueError(
+                'The checkpoint holds no state of an optimizer: resume from '
+                'one that MMEngine saved in training, or set `resume=False` '
+                'and `load_from` to start with its weights.')
+        groups = [dict(group) for group in state_dict['param_groups']]
+        state_dict = dict(state_dict, param_groups=groups)
         state = state_dict.pop(STATE, None)
+        if STATE in groups[0]:
+            # FSDP may read the file in the first process only, and gives
+            # the others the shapes of its tensors.
+            received = [groups[0].pop(STATE)]
+            broadcast_object_list(received)
+            state = received[0]
         self.base.load_state_dict(state_dict)
         self._fill_in_rho()
         if state is None:

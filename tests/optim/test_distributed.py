@@ -7,10 +7,15 @@ from mmengine.model import (
     MMDistributedDataParallel,
     MMSeparateDistributedDataParallel,
 )
+from mmengine.model.wrappers import MMFullyShardedDataParallel
+from mmengine.runner import FlexibleRunner
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from ..processes import launch
-from ..toy import batch, build, difference, wrap
+from ..runs import SIZE, Samples
+from ..toy import ToyModel, batch, build, difference, wrap
 
 STEPS = 6
 AUSAM = dict(type='AUSAM', rho=0.3, alpha=0.5, warmup_iters=1)
@@ -252,3 +257,106 @@ def test_the_joined_batch_is_not_what_processes_do_alone():
     for step in range(STEPS):
         alone.train_step(data_of(0, step), wrapper)
     assert difference(both, alone) > 1e-3
+
+
+CPU = torch.device('cpu')
+SHARDED = {
+    f'{name}-{accumulation}': dict(accumulative_counts=accumulation, **options)
+    for name, options in dict(
+        sam=dict(type='SAM', rho=0.3),
+        asam=dict(type='SAM', rho=0.3, adaptive=True),
+        ausam=dict(AUSAM, alpha=1.)).items() for accumulation in (1, 3)
+}
+
+
+def whole_weights(outer):
+    with FullyShardedDataParallel.summon_full_params(outer):
+        return torch.cat(
+            [p.detach().flatten().clone() for p in outer.parameters()])
+
+
+def sharded_training(**options):
+    """Under FSDP, with the weights of each layer in both processes."""
+    outer = MMFullyShardedDataParallel(
+        build(), auto_wrap_policy=ModuleWrapPolicy({nn.Linear}),
+        device_id=CPU)
+    wrapper = wrap(outer, **options)
+    wrapper.initialize_count_status(outer, 0, STEPS)
+    for step in range(STEPS):
+        outer.train_step(data_of(dist.get_rank(), step), wrapper)
+    return whole_weights(outer)
+
+
+def sharded_runner(work_dir):
+    """A training by MMEngine's strategy, and what its checkpoint restores.
+
+    Not by resume=True: MMEngine hands optim_state_dict_to_load its arguments
+    in an order that PyTorch has changed since.
+    """
+    torch.manual_seed(0)
+    run = FlexibleRunner(
+        model=ToyModel(dropout=0.1).double(),
+        work_dir=str(work_dir),
+        strategy=dict(
+            type='FSDPStrategy', state_dict_cfg='full',
+            model_wrapper=dict(
+                type='MMFullyShardedDataParallel', device_id=CPU,
+                auto_wrap_policy=ModuleWrapPolicy({nn.Linear}))),
+        train_dataloader=dict(
+            batch_size=4, dataset=Samples(), num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='pseudo_collate')),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(
+            type='AUSAM', rho=0.1, ramp_epochs=2,
+            optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
+        randomness=dict(seed=0),
+        launcher='pytorch')
+    run.train()
+    dist.barrier()
+    outer, wrapper = run.model, run.optim_wrapper
+    checkpoint = torch.load(work_dir / 'epoch_3.pth', weights_only=False)
+    restored = wrap(outer, **dict(AUSAM, lr=0.5))
+    restored.load_state_dict(
+        FullyShardedDataParallel.optim_state_dict_to_load(
+            outer, restored.optimizer, checkpoint['optimizer']))
+    return dict(wrapper=wrapper.method_state(),
+                restored=restored.method_state(),
+                momentum=[
+                    [state['momentum_buffer'] for state in
+                     w.optimizer.state_dict()['state'].values()]
+                    for w in (wrapper, restored)],
+                groups=[list(w.optimizer.param_groups[0])
+                        for w in (wrapper, restored)])
+
+
+def sharded_pair(folder):
+    results = {name: sharded_training(**options)
+               for name, options in SHARDED.items()}
+    results['runner'] = sharded_runner(folder)
+    return results
+
+
+@pytest.fixture(scope='module')
+def sharded(tmp_path_factory):
+    return launch(sharded_pair, 2, tmp_path_factory.mktemp('sharded'))
+
+
+@pytest.mark.parametrize('name', SHARDED)
+def test_fsdp_trains_like_one_process_on_the_joined_batch(sharded, name):
+    options = dict(SHARDED[name])
+    model, _ = on_one_process(options.pop('accumulative_counts'), **options)
+    expected = torch.cat([p.flatten() for p in model.parameters()])
+    for result in sharded:
+        torch.testing.assert_close(
+            result[name], expected, rtol=0, atol=1e-12)
+
+
+def test_fsdps_strategy_keeps_momentum_and_table_in_its_checkpoint(sharded):
+    for result in (process['runner'] for process in sharded):
+        assert result['wrapper'].pop('laws') == result['restored'].pop('laws')
+        assert len(result['wrapper']['history']['keys']) == SIZE
+        torch.testing.assert_close(
+            result['wrapper'], result['restored'], rtol=0, atol=0)
+        torch.testing.assert_close(*result['momentum'], rtol=0, atol=0)
+        assert set(result['groups'][0]) == set(result['groups'][1])
