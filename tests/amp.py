@@ -13,11 +13,13 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
 
     Args:
         dtype (str): What autocast casts to.
-        loss_scale (dict): Settings of the scaler.
+        loss_scale (dict | float): Settings of the scaler, or its first scale.
     """
 
     def __init__(self, dtype='float16', loss_scale=None, **kwargs):
         OptimWrapper.__init__(self, **kwargs)
+        if isinstance(loss_scale, float):
+            loss_scale = dict(init_scale=loss_scale)
         self.loss_scaler = torch.amp.GradScaler('cpu', **(loss_scale or {}))
         self._scale_update_param = None
         self.cast_dtype = getattr(torch, dtype)

@@ -19,14 +19,14 @@ _names = count()
 
 
 class Samples(Dataset):
-    """24 samples, with noise from every generator if it is wanted."""
+    """Some samples, with noise from every generator if it is wanted."""
 
-    def __init__(self, noise=0.):
-        self.data = batch(size=SIZE)
+    def __init__(self, noise=0., size=SIZE):
+        self.data = batch(size=size)
         self.noise = noise
 
     def __len__(self):
-        return SIZE
+        return len(self.data['inputs'])
 
     def __getitem__(self, i):
         noise = random.random() + np.random.rand() + torch.rand(())
@@ -47,7 +47,7 @@ class Stop(Hook):
 
 
 def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
-           noise=0., interval=1, checkpoints_by_epoch=None,
+           noise=0., size=SIZE, interval=1, checkpoints_by_epoch=None,
            seed=0, model=None, **kwargs):
     """A Runner: 3 iterations an epoch, a log line and checkpoint each time.
 
@@ -72,7 +72,7 @@ def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
         train_dataloader=dict(
             batch_size=8,
             num_workers=0,
-            dataset=Samples(noise),
+            dataset=Samples(noise, size),
             sampler=sampler,
             collate_fn=dict(type='pseudo_collate')),
         train_cfg=loop,

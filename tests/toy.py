@@ -42,7 +42,7 @@ class ToyModel(BaseModel):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         if isinstance(inputs, list):  # pseudo_collate's
             inputs = torch.stack(inputs)
-        pred = self.net(inputs.to(self.net[0].weight.dtype))
+        pred = self.net(inputs.to(next(self.parameters()).dtype))
         if mode == 'tensor':
             return pred
         target = torch.stack([sample.gt for sample in data_samples])

@@ -5,12 +5,13 @@ import os
 import sys
 from pathlib import Path
 from typing import Sequence
+from zipfile import is_zipfile
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 # The package beside tools/ comes before an installed one.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -95,6 +96,26 @@ def set_dataloader_defaults(cfg: Config,
             loader.setdefault('collate_fn', dict(type='default_collate'))
 
 
+def check_checkpoint(cfg: Config) -> None:
+    """Ends with a sentence where a checkpoint's file is broken.
+
+    Args:
+        cfg (Config): The finished config.
+    """
+    path = cfg.get('load_from')
+    if path is None and cfg.get('resume'):
+        path = find_latest_checkpoint(cfg.work_dir)
+    if path is None or not Path(path).is_file():
+        return
+    with open(path, 'rb') as file:
+        start = file.read(2)
+    # PyTorch writes zip archives, whose directory comes last.
+    if not start or start == b'PK' and not is_zipfile(path):
+        raise SystemExit(
+            f'{path} is truncated, as when a process is killed while it '
+            'writes: name an older one with --resume PATH.')
+
+
 def build_runner(cfg: Config) -> Runner:
     """Builds the Runner, or the ``runner_type`` that the config names.
 
@@ -104,6 +125,7 @@ def build_runner(cfg: Config) -> Runner:
     Returns:
         Runner: The runner.
     """
+    check_checkpoint(cfg)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine's launchers take for granted that there are GPUs.
         torch.distributed.init_process_group('gloo')

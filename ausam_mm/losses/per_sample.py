@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Union
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 Rule = Callable[..., Tensor]
@@ -198,6 +199,7 @@ class PerSampleLosses:
 
     def _hook(self, name: str, record: Callable[[], PassRecord]) -> Callable:
 
+        @_disable_dynamo
         def hook(module, args, kwargs, output):
             now = record()
             with torch.set_grad_enabled(now.weights is not None):

@@ -57,17 +57,32 @@ class Perturbation:
         if self.adaptive and params:
             torch._foreach_mul_(grads, sizes)
 
-        self._save(params)
         can_climb = (norm > 0) & norm.isfinite()
+        at_hand = self._is_at_hand(norm)
+        if at_hand and not can_climb:
+            return norm
+        for p in params:
+            if p not in self._buffers:
+                self._buffers[p] = torch.empty_like(p, requires_grad=False)
+        self._moved = params
         for members, settings in zip(moved, param_groups):
             if not members:
                 continue
-            scale = torch.where(can_climb, settings['rho'] / norm, 0)
+            saved = [self._buffers[p] for p in members]
             steps = [p.grad for p in members]
-            for step in steps:  # for 0 * inf is no step of length 0
-                step.nan_to_num_(0, 0, 0)
-            torch._foreach_mul_(steps, scale)
-            torch._foreach_add_(members, steps)
+            scale = torch.where(can_climb, settings['rho'] / norm, 0)
+            if at_hand:
+                scale = scale.item()
+                # One after the other, while it is in the cache.
+                for p, buffer, step in zip(members, saved, steps):
+                    buffer.copy_(p)
+                    p.add_(step, alpha=scale)
+            else:
+                torch._foreach_copy_(saved, members)
+                for step in steps:  # for 0 * inf is no step of length 0
+                    step.nan_to_num_(0, 0, 0)
+                torch._foreach_mul_(steps, scale)
+                torch._foreach_add_(members, steps)
         return norm
 
     @torch.no_grad()
@@ -78,13 +93,10 @@ class Perturbation:
                                  [self._buffers[p] for p in self._moved])
             self._moved = []
 
-    def _save(self, params: List[nn.Parameter]) -> None:
-        for p in params:
-            if p not in self._buffers:
-                self._buffers[p] = torch.empty_like(p, requires_grad=False)
-        if params:
-            torch._foreach_copy_([self._buffers[p] for p in params], params)
-        self._moved = params
+    @staticmethod
+    def _is_at_hand(norm: Tensor) -> bool:
+        """Whether Python can read the norm without waiting for a device."""
+        return norm.is_cpu
 
     @staticmethod
     @torch.no_grad()

@@ -19,6 +19,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from ..losses import PerSampleLosses
@@ -249,6 +250,11 @@ class TwoPassOptimWrapper(OptimWrapper):
             else:
                 self.skipped_steps += 1
             self.zero_grad(**(zero_kwargs or {}))
+        self._finish(step)
+
+    @_disable_dynamo
+    def _finish(self, step: Step) -> None:
+        """Learns from a step and logs it."""
         # From here on the host waits for the device, as the Runner does when
         # it logs the loss.
         if not math.isfinite(step.norm):
@@ -257,6 +263,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         self.num_steps += 1
         self._log(step)
 
+    @_disable_dynamo
     def _climb(self, step: Step, loss: Tensor) -> None:
         """Back-propagates the first pass and moves the weights to w + eps.
 
@@ -291,9 +298,9 @@ class TwoPassOptimWrapper(OptimWrapper):
             with self._watch(step, 'second'), self._base_context(step):
                 losses = step.model(*step.args, **step.kwargs)
             loss, _ = step.inner.parse_losses(losses)
-            # The factor is 1, or NaN where the first pass overflowed: every
-            # process and every loss scaler then sees an overflow, too.
-            ok = (1 + 0 * step.norm).to(loss)
+            # The factor is 1, or NaN if either pass went wrong: then so do
+            # the gradients, and every process and loss scaler sees it.
+            ok = 1 + 0 * step.norm.to(loss) + 0 * loss.detach()
             self.backward(self.scale_loss(loss) * ok)
 
     def _statistics(self, step: Step, which: str):
@@ -318,9 +325,15 @@ class TwoPassOptimWrapper(OptimWrapper):
             step.inner if self._sharded else step.model)
 
     def _gradient_is_finite(self, step: Step) -> bool:
-        """Whether to step, where the base does not skip overflows itself."""
+        """Whether to step, where the base does not skip overflows itself.
+
+        A loss that is NaN makes gradients NaN from the last layer on (see
+        _second_pass), so that biases, normalisation and the last parameter
+        tell it at no cost.
+        """
         grads = [p.grad for group in self.optimizer.param_groups
                  for p in group['params'] if p.grad is not None]
+        grads = [grad for grad in grads[:-1] if grad.ndim < 2] + grads[-1:]
         norm = self.perturbation.norm(grads, sharding_group(step.model))
         return math.isfinite(norm)
 
@@ -346,6 +359,7 @@ class TwoPassOptimWrapper(OptimWrapper):
 
     # -- hooks of the first pass --
 
+    @_disable_dynamo
     def _cut(self, module: nn.Module, args: tuple, kwargs: dict):
         """Hands the data preprocessor only what the passes see."""
         data = args[0] if args else kwargs['data']
@@ -369,6 +383,7 @@ class TwoPassOptimWrapper(OptimWrapper):
             **kwargs, 'data': data
         })
 
+    @_disable_dynamo
     def _capture(self, module: nn.Module, args: tuple, kwargs: dict):
         """Keeps the call for the second pass; hands the first pass S1."""
         step = self._step

@@ -7,6 +7,7 @@ import torch
 from mmengine.logging import MMLogger
 
 from ..runs import SIZE, Stop, runner, scalars
+from ..toy import build, wrap
 
 AUSAM = dict(type='AUSAM', rho=0.1, alpha=0.5, ramp_epochs=2)
 
@@ -91,3 +92,38 @@ def test_wrappers_can_be_swapped_on_a_checkpoint(tmp_path):
         resume=True)
     back.train()
     assert back.epoch == 4
+
+
+def test_a_checkpoint_loads_with_weights_only(tmp_path):
+    """With what MMEngine itself allows for its message hub, and no more."""
+    from mmengine.runner.checkpoint import get_torch_safe_globals
+    runner(tmp_path, AUSAM, length=2).train()
+    with torch.serialization.safe_globals(get_torch_safe_globals()):
+        checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)
+    assert len(checkpoint['optimizer']['ausam_mm']['history']['keys']) == SIZE
+
+
+def test_data_may_be_added_between_runs(tmp_path):
+    runner(tmp_path, AUSAM, length=2).train()
+    more = runner(tmp_path, AUSAM, length=6, size=SIZE + 16, resume=True)
+    more.train()
+    history = more.optim_wrapper.history
+    assert len(history) == SIZE + 16
+    # What is new counts as the highest until it was used.
+    assert history.counts(torch.arange(SIZE, SIZE + 16)).min() >= 1
+    old = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    old = old['optimizer']['ausam_mm']['history']
+    assert (history.counts(old['keys']) >= old['counts']).all()
+    assert history.counts(old['keys']).sum() > old['counts'].sum()
+
+
+@pytest.mark.parametrize('foreign', [{}, dict(state={}), dict(model={})])
+def test_a_foreign_state_is_refused(foreign):
+    wrapper = wrap(build(), type='AUSAM')
+    with pytest.raises(ValueError, match='no state of an optimizer: resume '
+                       'from one that MMEngine saved'):
+        wrapper.load_state_dict(foreign)
+    state = wrapper.state_dict()
+    state['ausam_mm']['history'].pop('means')
+    with pytest.raises(ValueError, match='no state of a SampleHistory'):
+        wrapper.load_state_dict(state)

@@ -94,6 +94,18 @@ def test_amp_goes_to_the_base_which_wants_an_accelerator(data, tmp_path):
     assert '``AmpOptimizerWrapper`` is only available training on gpu' in out
 
 
+def test_a_truncated_checkpoint_is_named(data, tmp_path):
+    torch.save(dict(state_dict=torch.rand(1000)), tmp_path / 'whole.pth')
+    content = (tmp_path / 'whole.pth').read_bytes()
+    (tmp_path / 'iter_7.pth').write_bytes(content[:2000])
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_7.pth'))
+    config = next(c for c in CONFIGS if '_ausam_' in c.stem)
+    out = run(ROOT / 'tools' / 'train.py', config, '--resume', '--work-dir',
+              tmp_path, cwd=data, ok=False)
+    assert 'iter_7.pth is truncated' in out and '--resume PATH' in out
+    assert 'Traceback' not in out
+
+
 def test_print_config_resolves_and_saves(tmp_path):
     config = next(c for c in CONFIGS if '_ausam_' in c.stem)
     out = run(ROOT / 'tools' / 'misc' / 'print_config.py', config,
