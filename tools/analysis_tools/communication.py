@@ -1,0 +1,105 @@
+"""What processes send each other in a step, beside the plain wrapper.
+
+Two gloo processes train a ResNet-18 for 32x32 images under DDP, and PyTorch's
+profiler records each collective operation with the shape of what it was given.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from benchmark import machine, make_classifier
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import OPTIM_WRAPPERS
+from rich.console import Console
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+import ausam_mm  # noqa: E402, F401
+
+WRAPPERS = {
+    'plain': dict(type='OptimWrapper'),
+    'SAM': dict(type='SAM'),
+    'SAM, synchronised': dict(type='SAM', sync_perturbation=True),
+    'AUSAM(0.5)': dict(type='AUSAM', warmup_iters=1),
+}
+# Gradients are float32; keys and scores go as int64.
+BYTES = dict(all_reduce=4, all_gather=8)
+
+
+def count(rank: int, processes: int, batch_size: int, folder: str) -> None:
+    """One process: a profiled step of each wrapper."""
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/store',
+                            rank=rank, world_size=processes)
+    result = {}
+    for name, cfg in WRAPPERS.items():
+        torch.manual_seed(0)
+        model, data = make_classifier(batch_size)
+        model.train()
+        outer = MMDistributedDataParallel(model, broadcast_buffers=False)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        wrapper = OPTIM_WRAPPERS.build(
+            cfg, default_args=dict(optimizer=optimizer))
+        for _ in range(2):  # DDP forms its buckets anew after the first
+            outer.train_step(data, wrapper)
+        with profile(activities=[ProfilerActivity.CPU],
+                     record_shapes=True) as profiler:
+            outer.train_step(data, wrapper)
+        sizes = dict.fromkeys(BYTES, 0)
+        operations = 0
+        for event in profiler.events():
+            if event.name.startswith('gloo:'):
+                kind = event.name.split(':')[1]
+                elements = sum(
+                    torch.Size(shape).numel() for shape in event.input_shapes)
+                sizes[kind] += BYTES[kind] * elements
+                operations += 1
+        result[name] = dict(operations=operations, **sizes)
+    if rank == 0:
+        Path(folder, 'result.json').write_text(json.dumps(result))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--batch-sizes', type=int, nargs='+',
+                        default=[8, 32, 128], help='of each process')
+    parser.add_argument('--processes', type=int, default=2)
+    parser.add_argument('--out', type=Path, help='JSON file for the figures')
+    args = parser.parse_args()
+    table = Table(title=f'Bytes a process gives away in a step, '
+                  f'{args.processes} processes')
+    for name in ('batch', 'wrapper', 'operations', 'gradients', 'scores',
+                 'beyond plain'):
+        table.add_column(name, justify='right')
+    figures = {}
+    for batch_size in args.batch_sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            mp.spawn(count, (args.processes, batch_size, folder),
+                     args.processes)
+            result = json.loads(Path(folder, 'result.json').read_text())
+        figures[batch_size] = result
+        plain = sum(result['plain'][kind] for kind in BYTES)
+        for name, row in result.items():
+            beyond = sum(row[kind] for kind in BYTES) - plain
+            table.add_row(str(batch_size), name, str(row['operations']),
+                          f'{row["all_reduce"]:,}', f'{row["all_gather"]:,}',
+                          f'{beyond:,}')
+        table.add_section()
+    console = Console()
+    console.print(table)
+    console.print(machine())
+    if args.out:
+        args.out.write_text(json.dumps(figures))
+
+
+if __name__ == '__main__':
+    main()
