@@ -1,8 +1,5 @@
 """The engine of every method that runs two passes in a training step."""
 
-import copy
-import difflib
-import inspect
 import math
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,8 +13,6 @@ from mmengine.dist import (
 )
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
-from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
@@ -25,6 +20,7 @@ from torch.optim import Optimizer
 from ..losses import PerSampleLosses
 from ..losses.per_sample import PassRecord
 from ..sampling import Draw, batch_size, take
+from .composition import ComposedOptimWrapper
 from .passes import (
     frozen_statistics,
     get_rng,
@@ -69,7 +65,7 @@ class Step:
     norm: Optional[Tensor] = None
 
 
-class TwoPassOptimWrapper(OptimWrapper):
+class TwoPassOptimWrapper(ComposedOptimWrapper):
     """Runs a first pass, a climb, a second pass, and the base's step.
 
     The wrapper decides what is run; the ``base`` wrapper casts, scales, clips
@@ -129,20 +125,13 @@ class TwoPassOptimWrapper(OptimWrapper):
                  **unknown) -> None:
         if unknown:
             raise TypeError(self._unknown_option(next(iter(unknown))))
-        name = type(self).__name__
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f'{name} wraps one torch optimizer, not a '
-                f'{type(optimizer).__name__}: train all parts of the model '
-                'with one optimizer, with paramwise_cfg for their settings.')
         if not _is_number(rho) or rho < 0 or not math.isfinite(rho):
             raise ValueError(f'rho={rho!r} is no radius: set rho >= 0, for '
                              'example 0.05.')
         if not _is_number(eta) or eta < 0:
             raise ValueError(f'eta={eta!r} must not be negative: set '
                              'eta >= 0, for example 0.01.')
-        self.base = self._build_base(optimizer, base, accumulative_counts,
-                                     clip_grad)
+        super().__init__(optimizer, base, accumulative_counts, clip_grad)
         self.rho = rho
         self.match_rng = match_rng
         self.sync_perturbation = sync_perturbation
@@ -245,7 +234,7 @@ class TwoPassOptimWrapper(OptimWrapper):
         finally:
             self.perturbation.restore()
         if self.should_update():
-            if self._base_skips_overflow or self._gradient_is_finite(step):
+            if self.base_skips_overflow or self._gradient_is_finite(step):
                 self.step(**(step_kwargs or {}))
             else:
                 self.skipped_steps += 1
@@ -508,96 +497,6 @@ class TwoPassOptimWrapper(OptimWrapper):
         """Puts rho where paramwise_cfg or a checkpoint has put none."""
         for group in self.param_groups:
             group.setdefault('rho', self.rho)
-
-    # -- composition --
-
-    def __getattr__(self, name: str) -> Any:
-        # Whatever is not the engine's is the base's: optimizer, message_hub,
-        # loss_scaler, clip_grad_kwargs, base_param_settings, ...
-        if name == 'base':
-            raise AttributeError(name)
-        return getattr(self.base, name)
-
-    def backward(self, loss: Tensor, **kwargs) -> None:
-        """The base's backward pass, which counts the micro-batches."""
-        self.base.backward(loss, **kwargs)
-
-    def step(self, **kwargs) -> None:
-        """The base's step; schedulers count the calls of this method."""
-        self.base.step(**kwargs)
-
-    def zero_grad(self, **kwargs) -> None:
-        """The base's zero_grad."""
-        self.base.zero_grad(**kwargs)
-
-    def scale_loss(self, loss: Tensor) -> Tensor:
-        """The base's division of the loss by the accumulation."""
-        return self.base.scale_loss(loss)
-
-    def should_update(self) -> bool:
-        """Whether the base steps after this micro-batch."""
-        return self.base.should_update()
-
-    def should_sync(self) -> bool:
-        """Whether the base synchronises gradients in this micro-batch."""
-        return self.base.should_sync()
-
-    def initialize_count_status(self, *args, **kwargs) -> None:
-        """The base's count of micro-batches."""
-        self.base.initialize_count_status(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(rho={self.rho}, base={self.base!r})'
-
-    # -- construction --
-
-    def _build_base(self, optimizer: Optimizer, base: Any,
-                    accumulative_counts: int,
-                    clip_grad: Optional[dict]) -> OptimWrapper:
-        name = type(self).__name__
-        if isinstance(base, (OptimWrapper, OptimWrapperDict)):
-            raise TypeError(f'base of {name} must be a config such as '
-                            "dict(type='OptimWrapper'), not a built "
-                            f'{type(base).__name__}.')
-        base = dict(base or {})
-        base.setdefault('type', 'OptimWrapper')
-        base.setdefault('accumulative_counts', accumulative_counts)
-        base.setdefault('clip_grad', copy.copy(clip_grad))
-        kind = base['type']
-        if isinstance(kind, str):
-            kind = OPTIM_WRAPPERS.get(kind) or kind
-        if not inspect.isclass(kind) or not issubclass(
-                kind, OptimWrapper) or issubclass(kind, TwoPassOptimWrapper):
-            raise TypeError(
-                f"base=dict(type={base['type']!r}) cannot be the base of "
-                f'{name}: set a registered wrapper of one pass with an '
-                "optim_context, such as 'OptimWrapper' or 'AmpOptimWrapper'.")
-        built = OPTIM_WRAPPERS.build(
-            base, default_args=dict(optimizer=optimizer))
-        if getattr(built, 'opt_level', 'O1') not in ('O0', 'O1'):
-            raise ValueError(
-                f'opt_level={built.opt_level!r} of apex steps on copies of '
-                f"the weights, which {name} cannot move: set opt_level='O1'.")
-        return built
-
-    @property
-    def _base_skips_overflow(self) -> bool:
-        """Whether the base drops a step whose gradient is not finite."""
-        scaler = getattr(self.base, 'loss_scaler', None)
-        return scaler.is_enabled() if scaler else isinstance(
-            self.base, ApexOptimWrapper)
-
-    @classmethod
-    def _unknown_option(cls, name: str) -> str:
-        known: List[str] = []
-        for parent in cls.__mro__:
-            if issubclass(parent, TwoPassOptimWrapper):
-                known += inspect.signature(parent.__init__).parameters
-        known = sorted(set(known) - {'self', 'unknown', 'kwargs', 'optimizer'})
-        close = difflib.get_close_matches(name, known, n=1)
-        remedy = f'did you mean {close[0]!r}?' if close else \
-            f'it knows {", ".join(known)}.'
-        return f'{cls.__name__} has no option {name!r}: {remedy}'
 
 
 def _average_gradients(params: List[nn.Parameter]) -> None:

@@ -1,6 +1,7 @@
 """Overflows, loss scales, clipping, and waiting for the device."""
 
 import copy
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -282,3 +283,41 @@ def test_mmpretrains_layer_decay_and_schedulers_of_rho(method):
     assert sum(moved) > 0.9 * len(moved)
     assert wrapper.num_steps == 4 and wrapper.skipped_climbs == 0
     assert OPTIM_WRAPPERS.get(method) is type(wrapper)
+
+
+class Apex:
+    """What ApexOptimWrapper calls of apex.amp, scaling by a constant."""
+
+    scale = 2.**6
+    scaled = 0
+
+    def initialize(self, model, optimizer, **kwargs):
+        optimizer._amp_stash = self
+        return model, optimizer
+
+    @contextmanager
+    def scale_loss(self, loss, optimizer):
+        self.scaled += 1
+        yield loss * self.scale
+        for group in optimizer.param_groups:
+            for p in group['params']:
+                p.grad /= self.scale
+
+
+@pytest.mark.parametrize('method', ['SAM', 'AUSAM'])
+def test_apex_can_be_the_base(method, monkeypatch):
+    apex = Apex()
+    monkeypatch.setattr(
+        'mmengine.optim.optimizer.apex_optimizer_wrapper.apex_amp', apex)
+    models = []
+    for base in (dict(type='ApexOptimWrapper'), None):
+        model = build()
+        options = dict(seed=0, warmup_iters=1) if method == 'AUSAM' else {}
+        wrapper = wrap(model, type=method, rho=0.3, base=base, **options)
+        for step in range(5):
+            model.train_step(batch(step), wrapper)
+        models.append(model)
+    assert apex.scaled == 10
+    torch.testing.assert_close(
+        list(models[0].parameters()), list(models[1].parameters()), rtol=0,
+        atol=1e-12)

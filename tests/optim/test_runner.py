@@ -127,3 +127,14 @@ def test_a_foreign_state_is_refused(foreign):
     state['ausam_mm']['history'].pop('means')
     with pytest.raises(ValueError, match='no state of a SampleHistory'):
         wrapper.load_state_dict(state)
+
+
+def test_the_same_seed_gives_the_same_training_twice(tmp_path):
+    runs = [runner(tmp_path / name, AUSAM, noise=0.5) for name in 'ab']
+    for run in runs:
+        run.train()
+    torch.testing.assert_close(
+        *[run.model.state_dict() for run in runs], rtol=0, atol=0)
+    torch.testing.assert_close(
+        *[run.optim_wrapper.history.state_dict() for run in runs], rtol=0,
+        atol=0)
