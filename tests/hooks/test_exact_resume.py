@@ -5,8 +5,10 @@ import torch
 from torch.utils.data import IterableDataset
 
 from ..amp import CPUAmpOptimWrapper
-from ..runs import Stop, runner, scalars
+from ..runs import Stop, one_thread, runner, scalars  # noqa: F401
 from ..toy import ToyModel
+
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 AUSAM = dict(type='AUSAM', rho=0.1, alpha=0.5, warmup_iters=2, ramp_iters=6)
 EXACT = dict(type='ExactResumeHook')

@@ -79,7 +79,9 @@ def start(arguments: List[str], log: Path) -> subprocess.Popen:
     with open(log, 'a') as output:
         return subprocess.Popen(
             arguments, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True)
+            start_new_session=True,
+            # Sums over several threads may differ in their last bit.
+            env=dict(os.environ, OMP_NUM_THREADS='1'))
 
 
 def finish(arguments: List[str], log: Path) -> None:
