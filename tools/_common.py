@@ -52,7 +52,8 @@ def load_config(args: argparse.Namespace) -> Config:
         args (Namespace): The parsed arguments.
 
     Returns:
-        Config: The config, before ``--cfg-options``.
+        Config: The config, before ``--cfg-options``; ``package::path`` is one
+        of an installed package.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)

@@ -1,6 +1,7 @@
 """Trains any MMEngine config, of either task."""
 
 import argparse
+from typing import Union
 
 from _common import (
     add_common_arguments,
@@ -10,12 +11,20 @@ from _common import (
 )
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+from ausam_mm.optim.composition import ComposedOptimWrapper
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config file')
     add_common_arguments(parser)
+    parser.add_argument(
+        '--optim-wrapper',
+        metavar='NAME',
+        help='train with this wrapper, such as AUSAM or SAM, in place of the '
+        "config's; its optimizer, clipping, accumulation and precision stay")
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -39,6 +48,56 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='start new data loader workers in each epoch')
     return parser.parse_args()
+
+
+def swap_wrapper(cfg: Config, name: str) -> None:
+    """Puts a wrapper in the place of the config's.
+
+    The optimizer with its paramwise_cfg and constructor, clipping and
+    accumulation stay. A wrapper that sets the precision becomes the ``base``
+    of one that composes, and the other way round.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        name (str): The name of a registered wrapper.
+    """
+    kind = OPTIM_WRAPPERS.get(name)
+    if kind is None:
+        raise SystemExit(
+            f'--optim-wrapper {name}: no such wrapper is registered; there '
+            f'are {", ".join(sorted(OPTIM_WRAPPERS.module_dict))}.')
+    old = dict(cfg.get('optim_wrapper') or {})
+    if 'optimizer' not in old:
+        raise SystemExit(
+            f'--optim-wrapper {name} needs one optimizer in the config: add '
+            "optim_wrapper=dict(optimizer=dict(type='SGD', lr=...)).")
+    new = {
+        key: old.pop(key)
+        for key in ('optimizer', 'paramwise_cfg', 'constructor', 'clip_grad',
+                    'accumulative_counts') if key in old
+    }
+    base = dict(old.pop('base', None) or {}) if _composes(
+        old.get('type')) else old
+    if _composes(kind):
+        new['type'] = name
+        if base.get('type', 'OptimWrapper') not in ('OptimWrapper',
+                                                    OptimWrapper):
+            new['base'] = base
+    else:
+        new.update(base)
+        if name != 'OptimWrapper':  # which leaves the precision to the base
+            new['type'] = name
+    cfg.pop('optim_wrapper')
+    cfg.optim_wrapper = new
+    imports = dict(cfg.get('custom_imports') or {})
+    imports.setdefault('allow_failed_imports', False)
+    imports['imports'] = [*imports.get('imports', []), 'ausam_mm']
+    cfg.custom_imports = imports
+
+
+def _composes(kind: Union[str, type, None]) -> bool:
+    kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, ComposedOptimWrapper)
 
 
 def use_amp(cfg: Config) -> None:
@@ -70,6 +129,10 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     Returns:
         Config: The same config.
     """
+    if args.optim_wrapper:
+        swap_wrapper(cfg, args.optim_wrapper)
+        if args.work_dir is None:  # not among the plain wrapper's results
+            cfg.work_dir += f'_{args.optim_wrapper.lower()}'
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:

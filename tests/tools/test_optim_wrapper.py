@@ -1,0 +1,129 @@
+"""One word changes the wrapper of any config."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+
+from .test_tools import ROOT, data, run  # noqa: F401
+
+sys.path.insert(0, str(ROOT / 'tools'))
+from train import swap_wrapper  # noqa: E402
+
+SGD = dict(type='SGD', lr=0.1)
+KEPT = dict(optimizer=SGD, clip_grad=dict(max_norm=1.),
+            paramwise_cfg=dict(norm_decay_mult=0.), accumulative_counts=2,
+            constructor='LearningRateDecayOptimWrapperConstructor')
+AMP = dict(type='AmpOptimWrapper', dtype='float16', loss_scale=512.)
+
+
+@pytest.mark.parametrize('old,name,new', [
+    (KEPT, 'AUSAM', dict(KEPT, type='AUSAM')),
+    (dict(KEPT, type='OptimWrapper'), 'SAM', dict(KEPT, type='SAM')),
+    (dict(optimizer=SGD, type=OptimWrapper), 'SAM',
+     dict(optimizer=SGD, type='SAM')),
+    (dict(KEPT, **AMP), 'AUSAM', dict(KEPT, type='AUSAM', base=AMP)),
+    (dict(KEPT, type='SAM', rho=0.3, base=AMP), 'AUSAM',
+     dict(KEPT, type='AUSAM', base=AMP)),
+    (dict(KEPT, type='AUSAM', alpha=0.3), 'OptimWrapper', KEPT),
+    (dict(KEPT, type='AUSAM', base=AMP), 'OptimWrapper', dict(KEPT, **AMP)),
+])
+def test_what_is_kept(old, name, new):
+    cfg = Config(dict(optim_wrapper=old))
+    swap_wrapper(cfg, name)
+    assert cfg.optim_wrapper.to_dict() == new
+    assert cfg.custom_imports.imports == ['ausam_mm']
+
+
+@pytest.mark.parametrize('wrapper,name,message', [
+    (dict(optimizer=SGD), 'ASUAM', 'no such wrapper is registered.*AUSAM'),
+    (dict(a=dict(optimizer=SGD)), 'SAM', 'needs one optimizer in the config'),
+])
+def test_what_cannot_be_swapped(wrapper, name, message):
+    with pytest.raises(SystemExit, match=message):
+        swap_wrapper(Config(dict(optim_wrapper=wrapper)), name)
+
+
+TEXT = """
+_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+model = dict(backbone=dict(base_channels=4, stem_channels=4),
+             head=dict(in_channels=32))
+pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=16),
+            dict(type='PackInputs')]
+train_dataloader = dict(num_workers=0, batch_size=90, dataset=dict(
+    _delete_=True, type='CustomDataset', data_root='data/digits',
+    data_prefix='val', pipeline=pipeline))
+val_dataloader = val_cfg = val_evaluator = None
+train_cfg = dict(max_epochs=2)
+default_hooks = dict(logger=dict(interval=1))
+"""
+LAZY = """
+from mmengine.config import read_base
+from mmengine.dataset import DefaultSampler, default_collate
+from mmengine.optim import OptimWrapper
+from mmpretrain.datasets import CustomDataset, LoadImageFromFile, PackInputs
+from mmpretrain.models import (CrossEntropyLoss, GlobalAveragePooling,
+                               ImageClassifier, LinearClsHead, ResNet_CIFAR)
+from torch.optim import SGD
+
+default_scope = 'mmpretrain'
+data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3)
+model = dict(
+    type=ImageClassifier,
+    backbone=dict(type=ResNet_CIFAR, depth=18, base_channels=4,
+                  stem_channels=4, num_stages=4, out_indices=(3, )),
+    neck=dict(type=GlobalAveragePooling),
+    head=dict(type=LinearClsHead, num_classes=10, in_channels=32,
+              loss=dict(type=CrossEntropyLoss)))
+train_dataloader = dict(
+    batch_size=90, num_workers=0, collate_fn=dict(type=default_collate),
+    sampler=dict(type=DefaultSampler, shuffle=True),
+    dataset=dict(type=CustomDataset, data_root='data/digits',
+                 data_prefix='val', pipeline=[
+                     dict(type=LoadImageFromFile), dict(type=PackInputs)]))
+train_cfg = dict(by_epoch=True, max_epochs=2)
+optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.1))
+default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
+"""
+SIMCC = ('body_2d_keypoint/simcc/coco/'
+         'simcc_res50_8xb64-210e_coco-256x192.py')
+POSE = """
+_base_ = 'mmpose::{simcc}'
+codec = dict(type='SimCCLabel', input_size=(64, 64), sigma=2.,
+             simcc_split_ratio=2.)
+model = dict(
+    backbone=dict(depth=18, init_cfg=None),
+    head=dict(in_channels=512, out_channels=14, input_size=(64, 64),
+              in_featuremap_size=(2, 2), decoder=codec))
+train_dataloader = dict(num_workers=0, batch_size=6,
+                        persistent_workers=False, dataset=dict(
+    data_root='data/figures', ann_file='annotations/figures_train.json',
+    data_prefix=dict(img='train/'), metainfo=dict(
+        from_file='{root}/configs/_base_/datasets/figures_metainfo.py'),
+    pipeline=[
+        dict(type='LoadImage'), dict(type='GetBBoxCenterScale'),
+        dict(type='TopdownAffine', input_size=(64, 64)),
+        dict(type='GenerateTarget', encoder=codec),
+        dict(type='PackPoseInputs')]))
+val_dataloader = val_cfg = val_evaluator = None
+test_dataloader = test_cfg = test_evaluator = None
+train_cfg = dict(max_epochs=2)
+default_hooks = dict(logger=dict(interval=1),
+                     checkpoint=dict(save_best=None))
+"""
+
+
+@pytest.mark.parametrize('text', [TEXT, LAZY, POSE],
+                         ids=['mmpretrain', 'lazy', 'mmpose'])
+def test_an_installed_config_trains_with_one_word(
+        text, data, tmp_path):  # noqa: F811
+    config = tmp_path / 'config.py'
+    config.write_text(
+        text.replace('{root}', str(ROOT)).replace('{simcc}', SIMCC))
+    run(ROOT / 'tools' / 'train.py', config, '--optim-wrapper', 'AUSAM',
+        '--work-dir', tmp_path / 'work', '--cfg-options',
+        'optim_wrapper.ramp_epochs=1', cwd=data)
+    logs = list(Path(tmp_path).rglob('scalars.json'))
+    assert '"ausam/share_used": 0.5' in logs[0].read_text()
