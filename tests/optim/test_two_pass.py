@@ -1,5 +1,6 @@
 """What a step leaves untouched, and what the two passes share."""
 
+import copy
 import math
 
 import pytest
@@ -320,3 +321,56 @@ def test_scalars_are_logged_for_every_backend():
     assert scalars['skipped_climbs'] == 0
     assert 1 <= scalars['effective_sample_size'] <= 16
     assert scalars['grad_norm'] > 0 and scalars['mean_dlp'] > 0
+
+
+class MMCVSyncBatchNorm(nn.Module):
+    """As compiled mmcv's: statistics and momentum, no torch base class."""
+
+    def __init__(self):
+        super().__init__()
+        self.momentum = 0.1
+        self.register_buffer('running_mean', torch.zeros(16).double())
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.running_mean.lerp_(x.mean(0), self.momentum)
+        return x - x.mean(0)
+
+
+@pytest.mark.parametrize('norm', [
+    lambda: nn.SyncBatchNorm(16),
+    lambda: nn.SyncBatchNorm(16, momentum=None),
+    lambda: nn.InstanceNorm1d(16, track_running_stats=True),
+    MMCVSyncBatchNorm,
+], ids=['SyncBatchNorm', 'cumulative', 'InstanceNorm', 'mmcv'])
+@pytest.mark.parametrize('alpha', [1., (0.25, 0.75)], ids=str)
+def test_every_norm_moves_in_one_pass_only(norm, alpha):
+
+    def make():
+        model = build(norm=True)
+        layer = norm().double()
+        if isinstance(layer, nn.InstanceNorm1d):
+            layer = nn.Sequential(nn.Unflatten(1, (16, 1)),
+                                  nn.Upsample(scale_factor=2), layer,
+                                  nn.Flatten(), nn.Linear(32, 16).double())
+        model.net[1] = layer
+        return model
+
+    torch.manual_seed(0)
+    model = make()
+    torch.manual_seed(0)
+    # At w in both passes: the second one's statistics would be those there.
+    wrapper = ausam(model, alpha=alpha, lr=0., rho=0.)
+    draws, original = [], wrapper.draw
+    wrapper.draw = lambda data: draws.append(original(data)) or draws[-1]
+    once = copy.deepcopy(model)
+    for i in range(3):
+        model.train_step(batch(i), wrapper)
+        once.net(batch(i)['inputs'][draws[-1].descend])
+    expected = dict(once.named_buffers())
+    assert expected
+    for name, buffer in model.named_buffers():
+        torch.testing.assert_close(buffer, expected[name])
+    momenta = [[m.momentum for m in network.modules()
+                if hasattr(m, 'momentum')] for network in (model, once)]
+    assert momenta[0] == momenta[1]
