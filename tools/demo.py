@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, Optional
 
+from _results import read_scalars, summarise
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -29,43 +30,6 @@ TASKS = {
     'figures, heatmap':
     ('pose/figures/heatmap_res18-c16{}_b64_figures-64x64.py', 'PCK', 100),
 }
-
-
-def read_scalars(work_dir: Path) -> List[dict]:
-    """The lines of the newest scalars.json of a run, as far as written."""
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    lines = files[-1].read_text().splitlines() if files else []
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line, while it is written
-            break
-    return records
-
-
-def summarise(records: List[dict], metric: str, factor: float,
-              num_samples: int) -> dict:
-    """One row of the table.
-
-    Args:
-        records (list[dict]): The run's scalars.
-        metric (str): Name of the accuracy.
-        factor (float): What makes it percent.
-        num_samples (int): Samples that all epochs together load.
-
-    Returns:
-        dict: accuracy in percent, seconds of training without validation,
-        samples loaded and samples back-propagated (each pass counts).
-    """
-    steps = [r for r in records if 'loss' in r]
-    loaded = steps[-1].get('ausam/samples_loaded', num_samples)
-    return dict(
-        accuracy=factor * [r[metric] for r in records if metric in r][-1],
-        seconds=sum(r['time'] for r in steps),
-        samples_loaded=int(loaded),
-        samples_backpropagated=int(
-            steps[-1].get('ausam/samples_backpropagated', loaded)))
 
 
 def train(task: str, method: str, work_dir: Path,

@@ -289,8 +289,9 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             loss, _ = step.inner.parse_losses(losses)
             # The factor is 1, or NaN if either pass went wrong: then so do
             # the gradients, and every process and loss scaler sees it.
-            ok = 1 + 0 * step.norm.to(loss) + 0 * loss.detach()
-            self.backward(self.scale_loss(loss) * ok)
+            # In the norm's precision, which a half-precision loss has not.
+            ok = 1 + 0 * (step.norm + loss.detach())
+            self.backward(self.scale_loss(loss) * ok.to(loss))
 
     def _statistics(self, step: Step, which: str):
         """BatchNorm's statistics move in one pass only.

@@ -112,6 +112,24 @@ def test_an_overflow_in_a_micro_batch_skips_the_whole_step(bad):
     assert wrapper.loss_scaler.get_scale() == 2**9
 
 
+def test_a_norm_beyond_half_precision_is_no_overflow():
+
+    class Half(ToyModel):
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            losses = super().forward(inputs, data_samples, mode)
+            return {name: loss.half() for name, loss in losses.items()}
+
+    model = Half().double()
+    wrapper = wrap(model, type='SAM', rho=0.3)
+    climb = wrapper.perturbation.climb
+    wrapper.perturbation.climb = lambda *args: climb(*args) * 1e6
+    before = model.net[0].weight.detach().clone()
+    model.train_step(batch(), wrapper)
+    assert (wrapper.skipped_climbs, wrapper.skipped_steps) == (0, 0)
+    assert not torch.equal(model.net[0].weight, before)
+
+
 def test_the_scaler_counts_steps_and_not_passes():
     model, wrapper = overflowing()
     for step in range(5):

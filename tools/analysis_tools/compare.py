@@ -1,0 +1,207 @@
+"""Trains one config with several wrappers and seeds, and compares them.
+
+Runs with the same seed have the same initial weights and data order. A run
+that is finished is not run again, and one that was interrupted goes on, so the
+command can be stopped at any time. It writes a table with mean and spread
+(summary.md), everything as JSON (summary.json), and the curves over epochs,
+seconds and back-propagated samples (curves.png).
+
+A setting is a wrapper with its options, and options of the config, which have
+a dot: 'AUSAM alpha=(0.25,0.75) rho=0.1', 'OptimWrapper
+train_cfg.max_epochs=160'.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import matplotlib
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.table import Table
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from _results import read_scalars, summarise  # noqa: E402
+from benchmark import machine  # noqa: E402
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
+
+
+def parse_setting(setting: str) -> dict:
+    """The wrapper's name and the options of a setting.
+
+    Args:
+        setting (str): Such as 'AUSAM alpha=0.5 train_cfg.max_epochs=20'.
+
+    Returns:
+        dict: ``name``, and ``options`` as ``--cfg-options`` takes them.
+
+    Raises:
+        SystemExit: If a part is no option.
+    """
+    name, *parts = setting.split()
+    options = []
+    for part in parts:
+        if '=' not in part:
+            raise SystemExit(
+                f"The setting {setting!r} has the part {part!r}: write "
+                "options as key=value without spaces, as in "
+                "'AUSAM alpha=(0.25,0.75)'.")
+        key = part.split('=')[0]
+        options.append(part if '.' in key else f'optim_wrapper.{part}')
+    return dict(name=name, options=options)
+
+
+def train(config: str, setting: str, seed: int, folder: Path,
+          common: List[str]) -> List[dict]:
+    """Runs tools/train.py, or goes on with it, and reads what it wrote."""
+    parsed = parse_setting(setting)
+    command = [
+        sys.executable, '-W', 'ignore', str(TRAIN), config, '--optim-wrapper',
+        parsed['name'], '--work-dir', str(folder), '--resume',
+        '--cfg-options', f'randomness.seed={seed}',
+        'default_hooks.logger.interval=1', 'log_processor.window_size=1',
+        *common, *parsed['options']
+    ]
+    done = folder / 'finished.json'
+    if not done.exists() or json.loads(done.read_text()) != command[3:]:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / 'output.txt', 'a') as output:
+            code = subprocess.run(
+                command, stdout=output, stderr=subprocess.STDOUT).returncode
+        if code:
+            raise SystemExit(
+                f'The training of {setting!r} failed: the whole log is '
+                f'{folder / "output.txt"}.')
+        done.write_text(json.dumps(command[3:]))
+    return read_scalars(folder)
+
+
+def curve(records: List[dict], metric: str, factor: float) -> List[dict]:
+    """Accuracy with epochs, seconds and passes up to each validation."""
+    points = []
+    epoch = seconds = passes = 0
+    for record in records:
+        if 'loss' in record:
+            epoch = record.get('epoch', record['step'])
+            seconds += record['time']
+            passes = record.get('ausam/samples_backpropagated', passes)
+        elif metric in record:
+            points.append(dict(accuracy=factor * record[metric], epoch=epoch,
+                               seconds=seconds, backpropagated=passes))
+    return points
+
+
+def draw(curves: Dict[str, List[List[dict]]], metric: str,
+         path: Path) -> None:
+    """Draws the mean curves of all settings over three measures of cost."""
+    axes_of = dict(epoch='epoch', seconds='seconds of training',
+                   backpropagated='samples back-propagated')
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), sharey=True)
+    for axis, (key, label) in zip(axes, axes_of.items()):
+        for setting, runs in curves.items():
+            length = min(map(len, runs))
+            x = [statistics.mean(run[i][key] for run in runs)
+                 for i in range(length)]
+            y = [statistics.mean(run[i]['accuracy'] for run in runs)
+                 for i in range(length)]
+            axis.plot(x, y, label=setting)
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(f'{metric} [%], mean over seeds')
+    axes[-1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('--wrappers', nargs='+', metavar='SETTING', default=[
+        'OptimWrapper', 'SAM', 'AUSAM', 'AUSAM alpha=(0.25,0.75)'])
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
+    parser.add_argument('--metric', default='accuracy/top1')
+    parser.add_argument('--factor', type=float, default=1.,
+                        help='what makes the metric percent: 100 for PCK')
+    parser.add_argument('--work-dir', type=Path)
+    parser.add_argument('--cfg-options', nargs='+', default=[],
+                        help='settings of all runs, key=value')
+    args = parser.parse_args()
+    work_dir = args.work_dir or Path('work_dirs/compare') / Path(
+        args.config).stem
+    for setting in args.wrappers:  # before anything is trained
+        parse_setting(setting)
+    for option in args.cfg_options:
+        DictAction._parse_iterable(option.split('=', 1)[-1])
+
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    rows, curves = [], {}
+    # Seeds outside: a comparison that was stopped early is a fair one.
+    for seed in args.seeds:
+        for setting in args.wrappers:
+            name = re.sub(r'[^\w.]+', '-', setting).strip('-')
+            folder = work_dir / f'{name}-seed{seed}'
+            console.print(f'seed {seed}, {setting}: {folder}')
+            records = train(args.config, setting, seed, folder,
+                            args.cfg_options)
+            points = curve(records, args.metric, args.factor)
+            if not points:
+                raise SystemExit(
+                    f'{folder} has no metric {args.metric!r}: name one of '
+                    f'{sorted({k for r in records for k in r})} with '
+                    '--metric.')
+            cfg = Config.fromfile(next(folder.glob('*.py')))
+            loaded = cfg.train_dataloader.batch_size * sum(
+                'loss' in r for r in records)
+            row = summarise(records, args.metric, args.factor, loaded)
+            for point in points:  # the plain wrapper counts no passes
+                point['backpropagated'] = point['backpropagated'] or round(
+                    row['samples_backpropagated'] * point['epoch']
+                    / points[-1]['epoch'])
+            console.print(f'  {row["accuracy"]:.2f} % in '
+                          f'{row["seconds"]:.0f} s')
+            rows.append(dict(setting=setting, seed=seed, **row))
+            curves.setdefault(setting, []).append(points)
+
+    table = Table(title=f'{Path(args.config).stem}, seeds '
+                  f'{", ".join(map(str, args.seeds))}')
+    header = ('setting', 'accuracy [%]', 'spread', 'seconds',
+              'samples loaded', 'back-propagated')
+    for name in header:
+        table.add_column(name, justify='left' if name == 'setting' else
+                         'right')
+    lines = [' | '.join(header), ' | '.join(['---'] * len(header))]
+    for setting in args.wrappers:
+        runs = [row for row in rows if row['setting'] == setting]
+        accuracies = [row['accuracy'] for row in runs]
+        mean = {key: statistics.mean(row[key] for row in runs) for key in
+                ('seconds', 'samples_loaded', 'samples_backpropagated')}
+        cells = (setting, f'{statistics.mean(accuracies):.2f}',
+                 f'{min(accuracies):.2f} - {max(accuracies):.2f}',
+                 f'{mean["seconds"]:.0f}', f'{mean["samples_loaded"]:,.0f}',
+                 f'{mean["samples_backpropagated"]:,.0f}')
+        table.add_row(*cells)
+        lines.append(' | '.join(cells))
+    console.print(table)
+    console.print(machine())
+    (work_dir / 'summary.md').write_text(
+        '\n'.join(f'| {line} |' for line in lines) + f'\n\n{machine()}\n')
+    (work_dir / 'summary.json').write_text(json.dumps(
+        dict(machine=machine(), runs=rows, curves=curves), indent=2))
+    draw(curves, args.metric, work_dir / 'curves.png')
+    console.print(f'Written to {work_dir}: summary.md, summary.json, '
+                  'curves.png.')
+
+
+if __name__ == '__main__':
+    main()
