@@ -73,8 +73,10 @@ class Perturbation:
             scale = torch.where(can_climb, settings['rho'] / norm, 0)
             if at_hand:
                 scale = scale.item()
-                # One after the other, while it is in the cache.
-                for p, buffer, step in zip(members, saved, steps):
+                # One after the other, while it is in the cache; the last
+                # ones first, whose gradients the norm has just read.
+                for p, buffer, step in reversed([*zip(members, saved,
+                                                      steps)]):
                     buffer.copy_(p)
                     p.add_(step, alpha=scale)
             else:

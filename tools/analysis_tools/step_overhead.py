@@ -82,8 +82,7 @@ def make_sections(parameters: nn.ParameterList, grads: list, first: list,
 
     step_of_sam = Step(parameters, parameters)
 
-    def check():
-        fill(parameters, grads)
+    def check():  # the gradients of step() are in place
         sam._gradient_is_finite(step_of_sam)
 
     def draw_and_table():
@@ -94,8 +93,8 @@ def make_sections(parameters: nn.ParameterList, grads: list, first: list,
 
     return {
         'plain step': step,
-        'climb, restore': climb_and_restore,
         'check': check,
+        'climb, restore': climb_and_restore,
         'draw and table': draw_and_table
     }
 
