@@ -1,5 +1,6 @@
 """The command-line tools on real, tiny trainings of both tasks."""
 
+import ast
 import json
 import os
 import socket
@@ -130,6 +131,16 @@ def start_script(script, rank, port, *arguments, cwd):
     return subprocess.Popen(
         ['bash', ROOT / 'tools' / script, *map(str, arguments)], cwd=cwd,
         env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_one_copy_of_the_weights_and_of_gradients_while_accumulating():
+    out = run('-c', 'import sys; sys.path.insert(0, "tools/analysis_tools");'
+              'import step_overhead; print(step_overhead.memory(1_000_000))',
+              cwd=ROOT)
+    copies = [round(value, 2) for value in
+              ast.literal_eval(out.splitlines()[-1]).values()]
+    # Weights, gradients, momentum; SAM's copy; what was accumulated before.
+    assert copies == [3, 3, 4, 5]
 
 
 def test_two_nodes_train_and_test(data, tmp_path):

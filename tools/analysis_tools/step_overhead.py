@@ -4,16 +4,17 @@ The model is one matrix product with almost no work for its size, so that the
 rest of a step shows: norm, saved copy, climb, restore, the check of the second
 gradient, draw and table. It is timed with the passes left out: gradients are
 there already. The figure is compared in pairs with the time of the plain
-optimizer's step (SGD with momentum and weight decay), interleaved. Peak
-memory is that of a process of its own, in multiples of the weights.
+optimizer's step (SGD with momentum and weight decay), interleaved. Memory is
+that of all tensors that are alive, in copies of the weights.
 """
 
 import argparse
+import gc
 import json
 import statistics
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict
 
@@ -144,33 +145,53 @@ class Sum(BaseModel):
         return dict(loss=sum(part.sum() for part in self.parts))
 
 
-def print_memory(number: int, kind: str, accumulation: int) -> None:
-    """Prints the peak resident MiB of two updates, less those before."""
-    def resident(field: str) -> float:
-        status = Path('/proc/self/status').read_text()
-        line = next(line for line in status.splitlines() if field in line)
-        return int(line.split()[1]) / 1024
-
-    start = resident('VmRSS')
-    model = Sum(number)
-    wrapper = make_wrapper(model.parameters(), type=kind,
-                           accumulative_counts=accumulation)
-    for _ in range(2 * accumulation):
-        model.train_step(dict(inputs=torch.zeros(1)), wrapper)
-    print(resident('VmHWM') - start)
+def live_bytes(model: nn.Module) -> int:
+    """Bytes of all tensors that are alive, each storage once."""
+    tensors = [value for value in gc.get_objects()
+               if issubclass(type(value), torch.Tensor)]
+    tensors += [p.grad for p in model.parameters() if p.grad is not None]
+    return sum({
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in tensors
+    }.values())
 
 
 def memory(number: int) -> Dict[str, float]:
-    """Peak memory by wrapper and accumulation, in copies of the weights."""
+    """Most memory that is alive after climbing or before stepping.
+
+    Args:
+        number (int): Parameters of the model.
+
+    Returns:
+        dict[str, float]: In copies of the weights, by wrapper and
+        accumulation.
+    """
     result = {}
     for kind in ('OptimWrapper', 'SAM'):
         for accumulation in (1, 2):
-            output = subprocess.run(
-                [sys.executable, __file__, '--memory-of', kind,
-                 str(accumulation), '--parameters', str(number)],
-                check=True, capture_output=True, text=True).stdout
-            result[f'{kind}, accumulation {accumulation}'] = float(
-                output.split()[-1]) * 2**20 / (4 * number)
+            model = Sum(number)
+            weights = 4 * sum(p.numel() for p in model.parameters())
+            wrapper = make_wrapper(model.parameters(), type=kind,
+                                   accumulative_counts=accumulation)
+            peaks = []
+
+            def watched(function, *args, model=model, peaks=peaks, **kwargs):
+                result = function(*args, **kwargs)
+                peaks.append(live_bytes(model))
+                return result
+
+            base = getattr(wrapper, 'base', wrapper)
+            base.backward = partial(watched, base.backward)
+            if kind == 'SAM':
+                wrapper.perturbation.climb = partial(
+                    watched, wrapper.perturbation.climb)
+            before = live_bytes(model) - weights
+            for _ in range(2 * accumulation):
+                model.train_step(dict(inputs=torch.zeros(1)), wrapper)
+            result[f'{kind}, accumulation {accumulation}'] = (
+                max(peaks) - before) / weights
+            del model, wrapper, base, watched
+            gc.collect()
     return result
 
 
@@ -183,12 +204,7 @@ def main() -> None:
                         help='samples in the table')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path, help='JSON file for the figures')
-    parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.memory_of:
-        kind, accumulation = args.memory_of
-        print_memory(int(args.parameters[0]), kind, int(accumulation))
-        return
     console = Console()
     rows = [measure(int(number), args.rounds, args.samples, args.device)
             for number in args.parameters]
@@ -206,8 +222,8 @@ def main() -> None:
     console.print(table)
     number = int(max(args.parameters))
     peaks = memory(number)
-    console.print(f'Peak memory at {number:,} parameters, in copies of the '
-                  'weights (weights, gradients and momentum are 3):')
+    console.print(f'Tensors at {number:,} parameters, in copies of the '
+                  'weights:')
     for name, copies in peaks.items():
         console.print(f'  {name}: {copies:.2f}')
     machine = machine_name()
