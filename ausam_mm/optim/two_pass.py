@@ -212,7 +212,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             self._pass_stack = stack
             # Whether DDP reduces gradients is decided in the forward pass.
             stack.enter_context(unsynchronised(model))
-            with self._base_context(step):
+            with self.base.optim_context(model):
                 yield
 
     def update_params(self,
@@ -284,7 +284,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         if self.match_rng and (step.draw is None or step.draw.same):
             set_rng(step.rng)
         with self._statistics(step, 'second'):
-            with self._watch(step, 'second'), self._base_context(step):
+            with self._watch(step, 'second'), \
+                    self.base.optim_context(step.model):
                 losses = step.model(*step.args, **step.kwargs)
             loss, _ = step.inner.parse_losses(losses)
             # The factor is 1, or NaN if either pass went wrong: then so do
@@ -303,16 +304,6 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         moving = 'first' if step.draw is None or step.draw.same else 'second'
         return nullcontext() if which == moving else frozen_statistics(
             step.inner)
-
-    def _base_context(self, step: Step):
-        """The base's context for a forward pass.
-
-        FSDP shards gradients while it reduces them, so that they must be
-        reduced in every pass: it is kept from the bases that accumulate in
-        its no_sync.
-        """
-        return self.base.optim_context(
-            step.inner if self._sharded else step.model)
 
     def _gradient_is_finite(self, step: Step) -> bool:
         """Whether to step, where the base does not skip overflows itself.

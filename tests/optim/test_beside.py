@@ -63,7 +63,8 @@ def test_a_compiled_train_step_grows_no_faster_than_the_plain_one():
     assert counts[-1] - counts[3] <= plain[-1] - plain[3]
 
 
-@pytest.mark.parametrize('options', METHODS, ids=['SAM', 'AUSAM'])
+@pytest.mark.parametrize('options', [
+    *METHODS, dict(AUSAM, alpha=(0.25, 0.75))], ids=['SAM', 'AUSAM', 'pair'])
 def test_checkpointed_activations_change_nothing(options):
     model, other, plain = (build(norm=True, dropout=0.3) for _ in range(3))
     for checkpointed in (model, plain):

@@ -113,6 +113,7 @@ def pair_of_processes():
         model=build(), **dict(AUSAM, alpha=1., sync_perturbation=True))
     results['uneven'] = ddp_training(data=uneven, **AUSAM)
     results['repeated'] = ddp_training(data=repeated, steps=1, **AUSAM)
+    results['same batches'] = ddp_training(data=repeated, steps=3, **AUSAM)
     results['overflow'] = ddp_training(
         data=overflow, model=build(), **dict(AUSAM, alpha=(0.25, 0.75)))
     results['again'] = ddp_training(**AUSAM)
@@ -193,6 +194,12 @@ def test_a_sample_that_two_processes_saw_was_observed_twice(pair):
     table = pair[0]['repeated']['table']
     assert sorted(table['keys'].tolist()) == list(range(16))
     assert table['counts'].eq(2).all()
+
+
+def test_processes_draw_differently_from_the_same_batch(pair):
+    counts = pair[0]['same batches']['table']['counts']
+    assert counts.sum() == 2 * (16 + 8 + 8)
+    assert (counts % 2).any()
 
 
 def joined(step):

@@ -260,10 +260,9 @@ def test_nothing_waits_for_the_device_before_the_step(
 def test_mmpretrains_layer_decay_and_schedulers_of_rho(method):
     pytest.importorskip('mmpretrain')
     from mmengine.optim import LinearParamScheduler, build_optim_wrapper
-    from mmengine.registry import MODELS
+    from mmengine.registry import MODELS, init_default_scope
     from mmpretrain.structures import DataSample
-    from mmpretrain.utils import register_all_modules
-    register_all_modules(init_default_scope=False)
+    init_default_scope('mmpretrain')
     torch.manual_seed(0)
     model = MODELS.build(dict(
         type='mmpretrain.ImageClassifier',
