@@ -7,6 +7,7 @@ import mmengine
 from _common import (
     add_common_arguments,
     build_runner,
+    leave_processes,
     load_config,
     set_dataloader_defaults,
 )
@@ -115,6 +116,7 @@ def main() -> None:
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
+    leave_processes()
 
 
 if __name__ == '__main__':

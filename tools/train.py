@@ -6,6 +6,7 @@ from typing import Union
 from _common import (
     add_common_arguments,
     build_runner,
+    leave_processes,
     load_config,
     set_dataloader_defaults,
 )
@@ -159,6 +160,7 @@ def main() -> None:
     args = parse_args()
     cfg = merge_args(load_config(args), args)
     build_runner(cfg).train()
+    leave_processes()
 
 
 if __name__ == '__main__':
