@@ -13,6 +13,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader, IterableDataset
 
+# Where the hub keeps an epoch and the iteration that it began with.
+_EPOCH_START = 'ausam_mm/epoch_start'
+
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
@@ -30,7 +33,8 @@ class ExactResumeHook(Hook):
       without being loaded, and the sampler takes up the seed of the
       checkpoint.
 
-    Nothing is added to the checkpoint. The randomness differs from that of a
+    The checkpoint gets two numbers, in MMEngine's message hub: the epoch and
+    the iteration it began with. The randomness differs from that of a
     run without the hook, so it has to be there from the start. It covers
     epoch- and iteration-based loops, any number of processes and of workers.
 
@@ -94,7 +98,13 @@ class ExactResumeHook(Hook):
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop):
             return
-        done = runner.iter - runner.epoch * len(loop.dataloader)
+        # Not epoch * len(dataloader): data may be added between runs.
+        hub = runner.message_hub
+        epoch, first = hub.runtime_info.get(_EPOCH_START, (None, None))
+        if epoch != runner.epoch:
+            first = runner.iter
+            hub.update_info(_EPOCH_START, (runner.epoch, first))
+        done = runner.iter - first
         self.batches.number, self.batches.skip = runner.iter, done
         if done:
             # MMEngine counts the batches of an epoch from 0.

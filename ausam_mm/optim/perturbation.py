@@ -64,7 +64,6 @@ class Perturbation:
         for p in params:
             if p not in self._buffers:
                 self._buffers[p] = torch.empty_like(p, requires_grad=False)
-        self._moved = params
         for members, settings in zip(moved, param_groups):
             if not members:
                 continue
@@ -78,9 +77,11 @@ class Perturbation:
                 for p, buffer, step in reversed([*zip(members, saved,
                                                       steps)]):
                     buffer.copy_(p)
+                    self._moved.append(p)
                     p.add_(step, alpha=scale)
             else:
                 torch._foreach_copy_(saved, members)
+                self._moved += members
                 for step in steps:  # for 0 * inf is no step of length 0
                     step.nan_to_num_(0, 0, 0)
                 torch._foreach_mul_(steps, scale)

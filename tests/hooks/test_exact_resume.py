@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from ..amp import CPUAmpOptimWrapper
-from ..runs import Stop, one_thread, runner, scalars  # noqa: F401
+from ..runs import SIZE, Stop, one_thread, runner, scalars  # noqa: F401
 from ..toy import ToyModel
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -78,6 +78,21 @@ def test_so_does_one_with(tmp_path, options):
     # An epoch's checkpoint was written two iterations before the crash.
     assert_same_ending(whole, resumed, 6 if 'checkpoints_by_epoch' in options
                        else 8)
+
+
+@pytest.mark.parametrize('by_epoch,rest', [
+    (True, 0),
+    # To this checkpoint the second epoch is not over: two batches are new.
+    (False, 2),
+])
+def test_data_added_between_runs_are_all_trained(tmp_path, by_epoch, rest):
+    options = dict(checkpoints_by_epoch=by_epoch)
+    train(tmp_path, [EXACT], length=2, **options)
+    more = train(tmp_path, [EXACT], length=4, size=SIZE + 16, resume=True,
+                 **options)
+    # Two epochs of three batches, and two of five.
+    assert more.iter == 2 * 3 + rest + 2 * 5
+    assert len(more.optim_wrapper.history) > SIZE
 
 
 def test_without_the_hook_mmengine_starts_the_epoch_anew(tmp_path):

@@ -1,14 +1,17 @@
 """Heads of mmpose and mmpretrain under AUSAM, against the models alone."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
 from ..toy import wrap
 
+ROOT = Path(__file__).parents[2]
 B, K = 8, 5
 SIZE = (64, 64)
 SIMCC = dict(type='SimCCLabel', input_size=SIZE, sigma=4.)
@@ -144,24 +147,12 @@ def test_mixup_is_applied_once_to_the_drawn_samples():
     init_default_scope('mmpretrain')
     from mmpretrain.structures import DataSample
     torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            data_preprocessor=dict(num_classes=3),
-            backbone=dict(
-                type='ResNet_CIFAR',
-                depth=18,
-                base_channels=4,
-                num_stages=4,
-                out_indices=(3, ),
-                style='pytorch'),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(
-                type='LinearClsHead',
-                num_classes=3,
-                in_channels=32,
-                loss=dict(type='CrossEntropyLoss', use_soft=True)),
-            train_cfg=dict(augments=dict(type='Mixup', alpha=1.)))).train()
+    cfg = Config.fromfile(
+        ROOT / 'configs/_base_/models/resnet18-c16_cifar.py').model
+    cfg.data_preprocessor = dict(num_classes=10)
+    cfg.head.loss = dict(type='CrossEntropyLoss', use_soft=True)
+    cfg.train_cfg = dict(augments=dict(type='Mixup', alpha=1.))
+    model = MODELS.build(cfg).train()
     wrapper = wrap(model, type='AUSAM', alpha=0.5, warmup_iters=1)
     mixed, seen = [], []
     augment = model.data_preprocessor.batch_augments

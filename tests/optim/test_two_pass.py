@@ -8,6 +8,8 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
+from ausam_mm.optim.perturbation import Perturbation
+
 from ..toy import ToyModel, batch, build, sample_losses, wrap
 
 
@@ -48,6 +50,22 @@ def test_weights_are_restored_when_the_second_pass_fails():
     model.net.register_forward_hook(fail)
     with pytest.raises(KeyboardInterrupt):
         model.train_step(batch(), wrapper)
+    for p, old in zip(model.parameters(), before):
+        assert torch.equal(p, old)
+
+
+@pytest.mark.parametrize('at_hand', [True, False])
+def test_weights_are_restored_when_the_climb_breaks_off(at_hand, monkeypatch):
+    monkeypatch.setattr(Perturbation, '_is_at_hand', lambda *_: at_hand)
+    model = build()
+    wrapper = wrap(model, type='SAM', rho=0.3)
+    model.train_step(batch(0), wrapper)  # the saved copies are of old weights
+    group = wrapper.optimizer.param_groups[0]
+    last = group['params'].pop()
+    wrapper.optimizer.add_param_group(dict(params=[last], rho='none'))
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(TypeError):
+        model.train_step(batch(1), wrapper)
     for p, old in zip(model.parameters(), before):
         assert torch.equal(p, old)
 

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -107,6 +109,62 @@ def test_a_truncated_checkpoint_is_named(data, tmp_path):
               tmp_path, cwd=data, ok=False)
     assert 'iter_7.pth is truncated' in out and '--resume PATH' in out
     assert 'Traceback' not in out
+
+
+def test_compare_trains_resumes_and_writes_what_it_saw(data, tmp_path):
+    config = next(c for c in CONFIGS if c.stem == 'resnet18-c16_b64_digits')
+    setting = 'AUSAM alpha=(0.25,0.75) warmup_iters=2'
+    command = (ROOT / 'tools' / 'analysis_tools' / 'compare.py', config,
+               '--wrappers', 'OptimWrapper', setting, '--seeds', 0,
+               '--work-dir', tmp_path, '--cfg-options',
+               'train_dataloader.dataset.data_prefix=val',
+               'train_dataloader.batch_size=71', 'train_cfg.max_epochs=2',
+               'train_cfg.val_interval=1', 'model.backbone.base_channels=4',
+               'model.backbone.stem_channels=4', 'model.head.in_channels=32')
+    run(*command, cwd=data)
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    plain, ausam = summary['runs']
+    assert ausam['setting'] == setting
+    # 2 epochs of 5 batches; after 2 whole ones 17 and 53 samples of 71.
+    assert plain['samples_backpropagated'] == 2 * 5 * 71
+    assert ausam['samples_backpropagated'] == 2 * 2 * 71 + 8 * (17 + 53)
+    assert [point['epoch'] for point in summary['curves'][setting][0]] == [
+        1, 2]
+    assert (tmp_path / 'curves.png').stat().st_size > 10_000
+    logs = {path: path.stat().st_mtime for path in
+            tmp_path.rglob('scalars.json')}
+    (tmp_path / 'summary.md').unlink()
+    run(*command, cwd=data)
+    assert setting in (tmp_path / 'summary.md').read_text()
+    assert logs == {path: path.stat().st_mtime for path in
+                    tmp_path.rglob('scalars.json')}
+    out = run(*command[:3], 'AUSAM alpha', cwd=data, ok=False)
+    assert "the part 'alpha': write options as key=value" in out
+
+
+def test_cifar_from_an_npz_has_equally_many_of_each_class(tmp_path):
+    jpeg = cv2.imencode('.jpg', np.zeros((32, 32, 3), np.uint8))[1]
+    arrays = dict(classes=np.array(['cat', 'dog']))
+    for split, count in (('train', 10), ('test', 6)):
+        arrays[f'{split}_jpeg'] = np.tile(jpeg, count)
+        arrays[f'{split}_off'] = np.arange(count + 1) * len(jpeg)
+        arrays[f'{split}_y'] = np.arange(count) % 2
+    np.savez(tmp_path / 'subset.npz', **arrays)
+    convert = ROOT / 'tools' / 'dataset_converters' / 'cifar.py'
+    out = tmp_path / 'cifar'
+    run(convert, tmp_path / 'subset.npz', '--num-train', 4, '--out', out,
+        cwd=tmp_path)
+    found = sorted(str(path.relative_to(out)) for path in out.rglob('*.jpg'))
+    assert [name for name in found if 'train' in name] == [
+        'train/cat/00000.jpg', 'train/cat/00002.jpg', 'train/dog/00001.jpg',
+        'train/dog/00003.jpg']
+    assert len(found) == 4 + 6
+    assert cv2.imread(str(out / found[0])).shape == (32, 32, 3)
+    damaged = tmp_path / 'cifar-10-python.tar.gz'
+    damaged.write_bytes(b'damaged')
+    out = run(convert, damaged, '--out', tmp_path / 'other', cwd=tmp_path,
+              ok=False)
+    assert 'is damaged: its MD5 is not' in out and 'Traceback' not in out
 
 
 def test_print_config_resolves_and_saves(tmp_path):

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Dict
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPERS, init_default_scope
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT))
 import ausam_mm  # noqa: E402, F401
 
 ROUND = dict(warmup_iters=1, ramp_epochs=0)
@@ -41,22 +43,10 @@ def make_classifier(batch_size: int) -> tuple:
     """ResNet_CIFAR-18 with 16 base channels, and a batch of 32x32 images."""
     init_default_scope('mmpretrain')
     from mmpretrain.structures import DataSample
-    model = MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            backbone=dict(
-                type='ResNet_CIFAR',
-                depth=18,
-                base_channels=16,
-                num_stages=4,
-                out_indices=(3, ),
-                style='pytorch'),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(
-                type='LinearClsHead',
-                num_classes=10,
-                in_channels=128,
-                loss=dict(type='CrossEntropyLoss'))))
+    cfg = Config.fromfile(
+        ROOT / 'configs/_base_/models/resnet18-c16_cifar.py').model
+    cfg.head.loss = dict(type='CrossEntropyLoss')
+    model = MODELS.build(cfg)
     samples = [
         DataSample(metainfo=dict(sample_idx=i)).set_gt_label(i % 10)
         for i in range(batch_size)

@@ -8,7 +8,8 @@ seconds and back-propagated samples (curves.png).
 
 A setting is a wrapper with its options, and options of the config, which have
 a dot: 'AUSAM alpha=(0.25,0.75) rho=0.1', 'OptimWrapper
-train_cfg.max_epochs=160'.
+train_cfg.max_epochs=160'. A plain wrapper counts no samples: for it an
+incomplete last batch counts as a whole one.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Dict, List
 
 import matplotlib
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
@@ -141,8 +142,6 @@ def main() -> None:
         args.config).stem
     for setting in args.wrappers:  # before anything is trained
         parse_setting(setting)
-    for option in args.cfg_options:
-        DictAction._parse_iterable(option.split('=', 1)[-1])
 
     console = Console(width=None if sys.stdout.isatty() else 110)
     rows, curves = [], {}
