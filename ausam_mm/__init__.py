@@ -22,15 +22,15 @@ from .optim import (
     AELookSAM,
     LookSAM,
 )
-from .sampling import InfoBatchSampler, SampleHistory
+from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
 from .version import __version__
 
 compat.install()
 
 __all__ = [
-    'AELookSAM', 'AESAM', 'AUSAM', 'ESAM', 'ExactResumeHook', 'FSAM',
-    'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'LookSAM', 'MSAM',
-    'PytorchCVBackbone', 'SAM', 'SSSAM', 'SampleHistory', 'VSAM',
-    '__version__', 'compat', 'optim', 'refuse_per_sample_loss',
+    'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
+    'ExactResumeHook', 'FSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
+    'LookSAM', 'MSAM', 'PytorchCVBackbone', 'SAM', 'SSSAM', 'SampleHistory',
+    'VSAM', '__version__', 'compat', 'optim', 'refuse_per_sample_loss',
     'register_per_sample_loss'
 ]

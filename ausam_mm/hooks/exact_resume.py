@@ -3,7 +3,7 @@
 import random
 from functools import partial
 from itertools import count
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader, IterableDataset
+
+from ..sampling.batch_sampler import AUSAMBatchSampler, load_each
 
 # Where the hub keeps an epoch and the iteration that it began with.
 _EPOCH_START = 'ausam_mm/epoch_start'
@@ -81,8 +83,10 @@ class ExactResumeHook(Hook):
         self.batches = _NumberedBatches(loader.batch_sampler)
         # DataLoader lets nobody set this one after it was made.
         object.__setattr__(loader, 'batch_sampler', self.batches)
-        loader.dataset.__getitems__ = partial(_load, loader.dataset,
-                                              runner.seed, get_rank())
+        load = getattr(loader.dataset, '__getitems__', None) or partial(
+            load_each, loader.dataset)
+        loader.dataset.__getitems__ = partial(_load, load, runner.seed,
+                                              get_rank())
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = _Endless(
                 loader, self.batches, runner.iter,
@@ -161,6 +165,10 @@ class _NumberedBatches:
         self.skip = 0
 
     def __iter__(self) -> Iterator[_Batch]:
+        if isinstance(self.batch_sampler, AUSAMBatchSampler):
+            # It must not draw from what is left out.
+            self.batch_sampler.skip += self.skip
+            self.skip = 0
         for indices in self.batch_sampler:
             if self.skip:
                 self.skip -= 1
@@ -179,10 +187,11 @@ class _NumberedBatches:
         return getattr(self.batch_sampler, name)
 
 
-def _load(dataset: Any, seed: int, rank: int, batch: _Batch) -> list:
+def _load(load: Callable[[_Batch], list], seed: int, rank: int,
+          batch: _Batch) -> list:
     """The samples of a batch, with the randomness of its number."""
     _seed_everything(seed, rank, batch.number, 1)
-    return [dataset[index] for index in batch]
+    return load(batch)
 
 
 class _Endless:

@@ -1,25 +1,32 @@
 """AUSAM: SAM on the samples that matter."""
 
 import math
+import weakref
 from typing import Any, Dict, Optional, Sequence, Union
 
 import torch
 from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import print_log
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor
 
-from ..checks import is_number
+from ..checks import is_number, require
 from ..sampling import (
+    DRAWER,
+    AUSAMBatchSampler,
     Draw,
     SampleHistory,
     batch_size,
+    counts_epochs,
     draw_multinomial,
+    draw_of,
     draw_systematic,
     gather_observations,
     inclusion_probabilities,
     num_drawn,
     sample_keys,
     selection_probabilities,
+    tickets_of,
 )
 from .decisions import Step
 from .randomness import checked_seed, step_generator
@@ -143,37 +150,74 @@ class AUSAM(TwoPassOptimWrapper):
                                                       scores)
         self.history = SampleHistory()
         self.seed = checked_seed(seed)
+        self.batch_sampler: Optional[AUSAMBatchSampler] = None
+        self._batch_sampler_state: Optional[dict] = None
+        self._tickets: Optional[list] = None
         self._keys: Optional[Tensor] = None
         self._mean_dlp = float('nan')
+        # A batch sampler finds it there, whichever of them is built first.
+        self.message_hub.update_info(DRAWER, weakref.ref(self), resumed=False)
 
     def draw(self, data: Any) -> Draw:
-        """Step 1 of the algorithm (see the class).
+        """Step 1 of the algorithm (see the class), unless the loader did it.
 
         Args:
             data (dict | tuple | list): What the data loader returned.
 
         Returns:
             Draw: The samples that the passes see.
+
+        Raises:
+            ValueError: If an AUSAMBatchSampler drew the batch, but its
+                samples do not say so.
         """
-        size = batch_size(data)
         self._keys = None if self.scores == 'uniform' else sample_keys(data)
+        if self.batch_sampler is None:
+            return self.choose(batch_size(data), self._keys, self.num_steps)
+        self._tickets = tickets_of(data)
+        require(
+            self._tickets is not None,
+            'AUSAMBatchSampler has drawn this batch, but its data samples do '
+            'not say so, and AUSAM would draw from it once more: keep their '
+            'meta information in collate_fn, or leave train_dataloader.'
+            'batch_sampler out.')
+        self.batch_sampler.arrive(self._tickets[0])
+        return draw_of(self._tickets)
+
+    def choose(self, size: int, keys: Optional[Tensor], number: int) -> Draw:
+        """Draws from a batch (see the class, step 1).
+
+        Args:
+            size (int): The number of its samples b.
+            keys (Tensor, optional): Their keys, shape (b, ), int64.
+            number (int): The number of the batch in the training.
+
+        Returns:
+            Draw: The samples that the passes see.
+        """
         # Until a whole batch has shown the loss's law, its scale on a part of
         # a batch is unknown.
-        if self.in_warmup() or not self._losses.laws_known:
+        laws_known = self._losses.laws_known if self._losses else self._laws
+        if self.in_warmup(number) or not laws_known:
             return Draw.everything(size)
         climb, descend = (num_drawn(ratio, size) for ratio in self.alpha)
         if climb == size:
             return Draw.everything(size)
 
         # Of this step and process, and the same after a resume.
-        generator = step_generator(self.seed, get_rank(), self.num_steps)
+        generator = step_generator(self.seed, get_rank(), number)
         if self.scores == 'loss':
-            highest = self.history.means(self._keys).nan_to_num(
+            highest = self.history.means(keys).nan_to_num(
                 nan=float('inf')).argsort(descending=True, stable=True)
             s2 = highest[:descend].sort().values
             s1 = highest[:climb].sort().values
             return Draw(size, s2, torch.searchsorted(s2, s1))
-        q = self._probabilities(size)
+        if self.scores == 'uniform':
+            q = torch.ones(size, dtype=torch.float64)
+        else:
+            q = selection_probabilities(
+                self.history.means(keys), self.s_min,
+                self.current_s_max(number))
         effective = float(q.sum()**2 / (q**2).sum())
         if self.sampling == 'multinomial':
             drawn = draw_multinomial(q, descend, generator)
@@ -203,25 +247,64 @@ class AUSAM(TwoPassOptimWrapper):
         # Where the first pass overflowed, w + eps is w, and DLP unknown.
         dlp = (dlp + 0 * step.norm).double().cpu()
         self._mean_dlp = float(dlp.mean())
-        if self._keys is not None:
-            used = self._keys[step.draw.descend][step.draw.climb]
-            if self.scores == 'loss':
-                # The last loss, not a mean over those of an untrained model.
-                self.history.replace(*gather_observations(
-                    used, before.double().cpu()))
-            else:
-                self.history.update(*gather_observations(used, dlp))
+        climb = step.draw.descend[step.draw.climb]
+        used = torch.zeros_like(climb) if self._keys is None \
+            else self._keys[climb]
+        values = (before if self.scores == 'loss' else dlp).double().cpu()
+        if self.batch_sampler is not None:
+            origins = torch.tensor([ticket.origin for ticket in self._tickets])
+            used, values, origins = gather_observations(
+                used, values, origins[climb])
+            self.batch_sampler.learn(origins, used)
+        elif self._keys is not None:
+            used, values = gather_observations(used, values)
+        if self.scores == 'loss':
+            # The last loss, not a mean over those of an untrained model.
+            self.history.replace(used, values)
+        elif self._keys is not None:
+            self.history.update(used, values)
 
-    def in_warmup(self) -> bool:
-        """Whether the next batch is used whole to give its samples scores."""
+    def connect(self, batch_sampler: AUSAMBatchSampler) -> None:
+        """Leaves the draws to a batch sampler, which asks for them.
+
+        Args:
+            batch_sampler (AUSAMBatchSampler): That of the training's loader.
+
+        Raises:
+            ValueError: If there is another already.
+        """
+        if self.batch_sampler is batch_sampler:
+            return
+        require(
+            self.batch_sampler is None,
+            'Two data loaders have an AUSAMBatchSampler, which is for '
+            'training only: leave it in train_dataloader alone.')
+        self.batch_sampler = batch_sampler
+        if self._batch_sampler_state is not None:
+            batch_sampler.load_state_dict(self._batch_sampler_state)
+        print_log(
+            'AUSAMBatchSampler draws the samples of a batch before they are '
+            f'loaded: {type(self).__name__} uses all that arrive.',
+            logger='current')
+
+    def in_warmup(self, number: int) -> bool:
+        """Whether a batch is used whole to give its samples scores.
+
+        Args:
+            number (int): The number of the batch in the training.
+        """
         if self.warmup_iters is not None:
-            return self.num_steps < self.warmup_iters
+            return number < self.warmup_iters
         return self.epoch() < self.warmup_epochs
 
-    def current_s_max(self) -> float:
-        """s_max(t): linear from s_min to s_max over the ramp."""
+    def current_s_max(self, number: int) -> float:
+        """s_max(t): linear from s_min to s_max over the ramp.
+
+        Args:
+            number (int): The number of the batch in the training.
+        """
         if self.ramp_iters is not None:
-            done, length = self.num_steps, self.ramp_iters
+            done, length = number, self.ramp_iters
         else:
             done, length = self.epoch(), self.ramp_epochs
         share = min(1., done / length) if length else 1.
@@ -233,10 +316,8 @@ class AUSAM(TwoPassOptimWrapper):
         Raises:
             ValueError: If nothing tells where an epoch ends.
         """
-        hub = self.message_hub
-        # An iteration-based loop says it has one epoch, however long it is.
-        if (hub.runtime_info.get('max_epochs') or 1) > 1:
-            return hub.get_info('epoch')
+        if counts_epochs(self.message_hub):
+            return self.message_hub.get_info('epoch')
         if self.warmup_epochs == 0 and self.ramp_epochs == 0:
             return 0
         if self.scores == 'uniform':
@@ -248,7 +329,7 @@ class AUSAM(TwoPassOptimWrapper):
             return 0
         # In the first epoch every loaded sample is a new one; the tolerance
         # is for samples that sampler padding loads twice.
-        passes = self.samples_loaded * get_world_size() / len(self.history)
+        passes = self.samples_offered * get_world_size() / len(self.history)
         return max(0, math.ceil(passes - 0.05) - 1)
 
     def scalars(self, step: Step) -> Dict[str, float]:
@@ -260,11 +341,14 @@ class AUSAM(TwoPassOptimWrapper):
             if effective is None else effective)
 
     def method_state(self) -> dict:
-        """The base class's state with the table and the draws' generator."""
-        return dict(
+        """The base class's state with the table and what the draws need."""
+        state = dict(
             super().method_state(),
             history=self.history.state_dict(),
             seed=self.seed)
+        if self.batch_sampler is not None:
+            state['batch_sampler'] = self.batch_sampler.state_dict()
+        return state
 
     def load_method_state(self, state: dict) -> None:
         """Takes up a state; another method's has no table, which is kept."""
@@ -272,12 +356,7 @@ class AUSAM(TwoPassOptimWrapper):
         if 'history' in state:
             self.history.load_state_dict(state['history'])
             self.seed = state['seed']
-
-    def _probabilities(self, size: int) -> Tensor:
-        if self.scores == 'uniform':
-            return torch.ones(size, dtype=torch.float64)
-        return selection_probabilities(
-            self.history.means(self._keys), self.s_min, self.current_s_max())
+        self._batch_sampler_state = state.get('batch_sampler')
 
 
 def _ratios(alpha: Any) -> tuple:

@@ -7,7 +7,7 @@ from .memory import forget_others
 
 # Under this name the state of a method lies in a checkpoint's 'optimizer'.
 STATE = 'ausam_mm'
-COUNTERS = ('num_steps', 'num_updates', 'samples_loaded',
+COUNTERS = ('num_steps', 'num_updates', 'samples_offered', 'samples_loaded',
             'samples_backpropagated', 'samples_scored', 'skipped_climbs',
             'skipped_steps')
 

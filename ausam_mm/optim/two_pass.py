@@ -117,6 +117,7 @@ class TwoPassOptimWrapper(Decisions, CheckpointState, ComposedOptimWrapper):
 
         self.num_steps = 0
         self.num_updates = 0
+        self.samples_offered = 0
         self.samples_loaded = 0
         self.samples_backpropagated = 0
         self.samples_scored = 0
@@ -411,7 +412,8 @@ class TwoPassOptimWrapper(Decisions, CheckpointState, ComposedOptimWrapper):
         step = self._step
         step.draw = draw = self.draw(data)
         step.size = draw.size if draw else _size_or_zero(data)
-        self.samples_loaded += step.size
+        self.samples_offered += step.size
+        self.samples_loaded += draw.loaded if draw else step.size
         if draw is None:
             return None
         step.first = self._record(step, draw.descend[draw.climb],
@@ -420,9 +422,9 @@ class TwoPassOptimWrapper(Decisions, CheckpointState, ComposedOptimWrapper):
         if step.two_passes and not draw.same:
             step.moving = 'second'
         self._pass_stack.enter_context(self._statistics(step, 'first'))
-        if len(draw.descend) == draw.size:
+        if len(draw.descend) == draw.loaded:
             return None
-        data = take(data, draw.descend, draw.size)
+        data = take(data, draw.descend, draw.loaded)
         return ((data, *args[1:]), kwargs) if args else (args, {
             **kwargs, 'data': data
         })

@@ -1,6 +1,6 @@
 """The ADLP table: what is known of each training sample."""
 
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 import torch
 from mmengine.dist import all_gather, get_world_size
@@ -195,8 +195,8 @@ class SampleHistory:
             self._keys[:self._size])
 
 
-def gather_observations(keys: Tensor,
-                        values: Tensor) -> Tuple[Tensor, Tensor]:
+def gather_observations(keys: Tensor, values: Tensor,
+                        *more: Tensor) -> Tuple[Tensor, ...]:
     """What all processes observed in a step, the same in each of them.
 
     Two collectives: of one integer, and of 16 bytes a sample.
@@ -205,17 +205,30 @@ def gather_observations(keys: Tensor,
         keys (Tensor): Keys of this process, shape (n, ), int64; n may differ
             from process to process.
         values (Tensor): Its observations, shape (n, ), float64.
+        *more (Tensor): What else belongs to them, each (n, ), int64.
 
     Returns:
-        tuple[Tensor, Tensor]: Keys and values in the order of the ranks.
+        tuple[Tensor, ...]: The same in the order of the ranks.
     """
     if get_world_size() == 1:
-        return keys, values
-    sizes = [int(size) for size in all_gather(torch.tensor([len(keys)]))]
-    packed = torch.zeros(max(sizes), 2, dtype=torch.int64)
-    packed[:len(keys), 0] = keys
-    packed[:len(keys), 1] = values.view(torch.int64)
-    packed = torch.cat([
-        part[:size] for part, size in zip(all_gather(packed), sizes)
-    ])
-    return packed[:, 0].clone(), packed[:, 1].clone().view(torch.float64)
+        return keys, values, *more
+    rows = torch.stack([keys, values.view(torch.int64), *more], dim=1)
+    keys, values, *more = torch.cat(gather_rows(rows)).t().contiguous()
+    return keys, values.view(torch.float64), *more
+
+
+def gather_rows(rows: Tensor) -> List[Tensor]:
+    """The rows of all processes, of which each may have another number.
+
+    Args:
+        rows (Tensor): Those of this process, shape (n, c), on the CPU.
+
+    Returns:
+        list[Tensor]: Those of each process, by rank.
+    """
+    if get_world_size() == 1:
+        return [rows]
+    sizes = [int(size) for size in all_gather(torch.tensor([len(rows)]))]
+    padded = rows.new_zeros(max(sizes), rows.size(1))
+    padded[:len(rows)] = rows
+    return [part[:size] for part, size in zip(all_gather(padded), sizes)]

@@ -25,6 +25,8 @@ class Draw:
         effective_size (float, optional): How many samples share the draw's
             probability, (sum q)^2 / sum q^2, between 1 and b. Defaults to
             None, for b.
+        loaded (int, optional): Samples of the batch that were loaded, to
+            which the positions refer. Defaults to None, for b.
     """
     size: int
     descend: Tensor
@@ -32,6 +34,11 @@ class Draw:
     descend_weights: Optional[Tensor] = None
     climb_weights: Optional[Tensor] = None
     effective_size: Optional[float] = None
+    loaded: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        if self.loaded is None:
+            self.loaded = self.size
 
     @classmethod
     def everything(cls, size: int) -> 'Draw':

@@ -25,7 +25,7 @@ def test_an_epoch_based_training_warms_up_samples_and_logs(tmp_path):
     assert lines[-1]['ausam/mean_dlp'] > 0
     assert len(run.optim_wrapper.history) == SIZE
     # The ramp: 2 epochs from 0.1 to 0.5, now in the 4th.
-    assert run.optim_wrapper.current_s_max() == 0.5
+    assert run.optim_wrapper.current_s_max(run.iter) == 0.5
     assert run.optim_wrapper.param_groups[0]['rho'] == pytest.approx(0.05)
 
 

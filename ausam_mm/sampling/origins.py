@@ -1,0 +1,75 @@
+"""Which training sample an index of a wrapped dataset stands for."""
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset
+
+
+class Origins:
+    """Numbers the samples of a dataset, its copies of a sample alike.
+
+    RepeatDataset and ClassBalancedDataset (also within ConcatDataset) give
+    one sample several indices. Here it has one number, from 0.
+
+    Args:
+        dataset (Sized): The dataset, with MMEngine's wrappers if any.
+
+    Example:
+        >>> origins = Origins(RepeatDataset(dataset, times=3))
+        >>> origins(len(dataset) + 2)
+        2
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self._parts = []
+        self.straight = False  # whether every index is a sample of its own
+        if isinstance(dataset, ConcatDataset):
+            self._parts = [Origins(part) for part in dataset.datasets]
+            self._ends = list(accumulate(map(len, dataset.datasets)))
+            self._firsts = [0, *accumulate(map(len, self._parts))]
+            self.straight = all(part.straight for part in self._parts)
+        elif hasattr(dataset, '_get_ori_dataset_idx'):
+            self._parts = [Origins(dataset.dataset)]
+        else:
+            self.straight = True
+
+    def __len__(self) -> int:
+        """How many different samples there are."""
+        if self._parts:
+            return sum(map(len, self._parts))
+        return len(self._dataset)
+
+    def of(self, indices: Tensor) -> Tensor:
+        """The numbers of the samples that indices stand for.
+
+        Args:
+            indices (Tensor): Indices in the dataset, shape (n, ), int64.
+
+        Returns:
+            Tensor: From 0 to ``len(self) - 1``, shape (n, ), int64.
+        """
+        if self.straight:
+            return indices
+        return torch.tensor([self(index) for index in indices.tolist()])
+
+    def __call__(self, index: int) -> int:
+        """The number of the sample that an index stands for.
+
+        Args:
+            index (int): Index in the dataset.
+
+        Returns:
+            int: From 0 to ``len(self) - 1``.
+        """
+        if self.straight:
+            return index
+        if not isinstance(self._dataset, ConcatDataset):
+            return self._parts[0](self._dataset._get_ori_dataset_idx(index))
+        part = bisect_right(self._ends, index)
+        within = index - (self._ends[part - 1] if part else 0)
+        return self._firsts[part] + self._parts[part](within)
