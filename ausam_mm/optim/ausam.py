@@ -156,7 +156,7 @@ class AUSAM(TwoPassOptimWrapper):
         self._keys: Optional[Tensor] = None
         self._mean_dlp = float('nan')
         # A batch sampler finds it there, whichever of them is built first.
-        self.message_hub.update_info(DRAWER, weakref.ref(self), resumed=False)
+        self.message_hub.runtime_info[DRAWER] = weakref.ref(self)
 
     def draw(self, data: Any) -> Draw:
         """Step 1 of the algorithm (see the class), unless the loader did it.
