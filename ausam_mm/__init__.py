@@ -1,8 +1,8 @@
 """Sharpness-aware training at SGD's price for every MMEngine project.
 
-Importing this package registers its optimizer wrappers, hooks, samplers and
-backbones with MMEngine. It imports neither mmpretrain nor mmpose: each costs
-only those who use it.
+Importing this package registers its optimizer wrappers, hooks, samplers,
+backbones and LSQModel with MMEngine. It imports neither mmpretrain nor
+mmpose: each costs only those who use it.
 """
 
 from . import compat, optim
@@ -22,6 +22,7 @@ from .optim import (
     AELookSAM,
     LookSAM,
 )
+from .quantization import LSQModel, fold_batchnorm, quantize_model
 from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
 from .version import __version__
 
@@ -30,7 +31,8 @@ compat.install()
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
     'ExactResumeHook', 'FSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
-    'LookSAM', 'MSAM', 'PytorchCVBackbone', 'SAM', 'SSSAM', 'SampleHistory',
-    'VSAM', '__version__', 'compat', 'optim', 'refuse_per_sample_loss',
+    'LSQModel', 'LookSAM', 'MSAM', 'PytorchCVBackbone', 'SAM', 'SSSAM',
+    'SampleHistory', 'VSAM', '__version__', 'compat', 'fold_batchnorm',
+    'optim', 'quantize_model', 'refuse_per_sample_loss',
     'register_per_sample_loss'
 ]

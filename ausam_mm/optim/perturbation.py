@@ -39,7 +39,10 @@ class Perturbation:
 
         Args:
             param_groups (list[dict]): The optimizer's groups; ``rho`` of each
-                is its radius. Parameters without a gradient stay.
+                is its radius. Parameters without a gradient stay, and those
+                with ``perturbed = False`` (step sizes of a quantised model),
+                which do not count in the norm either. What a parameter's
+                ``keep_valid(before)`` refuses is taken back.
             group (ProcessGroup, optional): The processes over which each
                 parameter is sharded. Defaults to None: each holds all.
             factor (float): What every radius is multiplied with. Defaults
@@ -49,7 +52,8 @@ class Perturbation:
             Tensor: The norm of the gradient (ASAM: of T g), shape (). Where
             it is zero or not finite, the weights have not moved.
         """
-        moved = [[p for p in members['params'] if p.grad is not None]
+        moved = [[p for p in members['params'] if p.grad is not None
+                  and getattr(p, 'perturbed', True)]
                  for members in param_groups]
         params = [p for members in moved for p in members]
         grads = [p.grad for p in params]
@@ -91,6 +95,9 @@ class Perturbation:
                     step.nan_to_num_(0, 0, 0)
                 torch._foreach_mul_(steps, scale)
                 torch._foreach_add_(members, steps)
+        for p in params:
+            if hasattr(p, 'keep_valid'):
+                p.keep_valid(self._buffers[p])
         return norm
 
     @torch.no_grad()

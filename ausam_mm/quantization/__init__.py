@@ -1,0 +1,11 @@
+"""Quantisation-aware training with learned step sizes (LSQ)."""
+
+from .fold import fold_batchnorm, unfolded
+from .layers import LSQLayer, quantize_layer, quantized_weight
+from .lsq import LSQuantizer, StepSize
+from .model import LSQModel, quantize_model
+
+__all__ = [
+    'LSQLayer', 'LSQModel', 'LSQuantizer', 'StepSize', 'fold_batchnorm',
+    'quantize_layer', 'quantize_model', 'quantized_weight', 'unfolded'
+]
