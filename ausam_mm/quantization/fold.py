@@ -13,7 +13,7 @@ from .layers import LSQLayer, kind_of, step_shape, weight_by_channel
 from .lsq import LSQuantizer, bounds_of_step_size
 
 
-def fold_batchnorm(model: nn.Module, inputs: Tensor) -> nn.Module:
+def fold_batchnorm(model: nn.Module, inputs: Tensor, *others) -> nn.Module:
     """A copy in eval mode with BatchNorm folded into the layers before it.
 
     Which layer feeds which BatchNorm, and nothing else, is read from the
@@ -31,12 +31,14 @@ def fold_batchnorm(model: nn.Module, inputs: Tensor) -> nn.Module:
         model (nn.Module): The model, whose call with a batch in eval mode
             computes its output.
         inputs (Tensor): A batch, such as images of shape (1, 3, H, W).
+        *others: What else the model is called with: mmpose's want a None for
+            their data samples.
 
     Returns:
         nn.Module: The copy, in which nn.Identity stands for what was folded.
     """
     model = copy.deepcopy(model).eval()
-    pairs = _pairs(model, inputs)
+    pairs = _pairs(model, inputs, *others)
     names = {module: name for name, module in model.named_modules()}
     for norm, layer in pairs.items():
         if _fold(layer, norm):
@@ -45,7 +47,8 @@ def fold_batchnorm(model: nn.Module, inputs: Tensor) -> nn.Module:
     return model
 
 
-def _pairs(model: nn.Module, inputs: Tensor) -> Dict[nn.Module, nn.Module]:
+def _pairs(model: nn.Module, inputs: Tensor,
+           *others) -> Dict[nn.Module, nn.Module]:
     """Layers by the BatchNorm that is the only one to see their output."""
     calls: Counter = Counter()
     source: Dict[nn.Module, torch.autograd.graph.Node] = {}
@@ -63,7 +66,7 @@ def _pairs(model: nn.Module, inputs: Tensor) -> Dict[nn.Module, nn.Module]:
     handles = [m.register_forward_hook(after) for m in norms + layers]
     try:
         with torch.enable_grad():
-            outputs = model(inputs.detach().clone().requires_grad_())
+            outputs = model(inputs.detach().clone().requires_grad_(), *others)
     finally:
         for handle in handles:
             handle.remove()

@@ -93,7 +93,8 @@ def kind_of(module: nn.Module) -> Optional[type]:
             return None
         # mmcv's wrappers are there for empty batches in PyTorch before 1.5.
         if kind is nn.Conv2d or own.forward is kind.forward or \
-                own.__module__ == 'mmcv.cnn.bricks.wrappers':
+                own.__module__ == 'mmcv.cnn.bricks.wrappers' or \
+                issubclass(own, LSQLayer):
             return kind
     return None
 

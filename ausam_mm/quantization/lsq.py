@@ -130,14 +130,14 @@ class _FakeQuantize(torch.autograd.Function):
                 scale: float) -> Tensor:
         ctx.save_for_backward(x, step)
         ctx.settings = low, high, scale
-        step = step.to(_precision(x, step))
-        return (x / step).round_().clamp_(low, high).mul_(step).to(x.dtype)
+        ratio, step = _ratio(x, step)
+        return ratio.round_().clamp_(low, high).mul_(step).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, step = ctx.saved_tensors
         low, high, scale = ctx.settings
-        ratio = x / step.to(_precision(x, step))
+        ratio, _ = _ratio(x, step)
         inside = (ratio > low) & (ratio < high)
         of_x = of_step = None
         if ctx.needs_input_grad[0]:
@@ -146,7 +146,7 @@ class _FakeQuantize(torch.autograd.Function):
             # Not the difference outside, which may be inf - inf.
             codes = ratio.round().clamp_(low, high)
             slope = torch.where(inside, codes - ratio, codes)
-            of_step = (slope * grad).sum_to_size(step.shape).mul_(scale)
+            of_step = (slope * grad.to(slope.dtype)).sum_to_size(step.shape).mul_(scale)
             of_step = of_step.to(step.dtype)
         return of_x, of_step, None, None, None
 
@@ -154,6 +154,14 @@ class _FakeQuantize(torch.autograd.Function):
 def _precision(x: Tensor, step: Tensor) -> torch.dtype:
     return torch.promote_types(
         torch.promote_types(x.dtype, step.dtype), torch.float32)
+
+
+def _ratio(x: Tensor, step: Tensor) -> Tuple[Tensor, Tensor]:
+    """x / s, and s, both in the precision to compute in."""
+    # Both are cast: a tensor of shape () alone would not raise precision.
+    dtype = _precision(x, step)
+    step = step.to(dtype)
+    return x.to(dtype) / step, step
 
 
 class LSQuantizer(nn.Module):
@@ -262,8 +270,7 @@ class LSQuantizer(nn.Module):
         Returns:
             Tensor: The same shape, in at least single precision.
         """
-        step = self.step.to(_precision(x, self.step))
-        return (x / step).round_().clamp_(*self.bounds)
+        return _ratio(x, self.step)[0].round_().clamp_(*self.bounds)
 
     @_disable_dynamo
     @torch.no_grad()
@@ -281,6 +288,7 @@ class LSQuantizer(nn.Module):
             return False
         x = x.detach().to(_precision(x, self.step))
         largest = x.abs().max()
+        largest = torch.where(largest == 0, torch.ones_like(largest), largest)
         # Divided first: the sum of large values may overflow.
         mean = (x.abs() / largest).sum_to_size(self.step.shape) / (
             x.numel() // self.step.numel())
