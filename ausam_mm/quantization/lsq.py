@@ -146,8 +146,8 @@ class _FakeQuantize(torch.autograd.Function):
             # Not the difference outside, which may be inf - inf.
             codes = ratio.round().clamp_(low, high)
             slope = torch.where(inside, codes - ratio, codes)
-            of_step = (slope * grad.to(slope.dtype)).sum_to_size(step.shape).mul_(scale)
-            of_step = of_step.to(step.dtype)
+            of_step = (slope * grad.to(slope.dtype)).sum_to_size(step.shape)
+            of_step = (of_step * scale).to(step.dtype)
         return of_x, of_step, None, None, None
 
 

@@ -161,7 +161,6 @@ def test_a_not_finite_gradient_leaves_step_sizes_valid():
     data['inputs'][0] = float('nan')
     model.train_step(data, wrapper)
     assert not model.net[0].weight.isfinite().all()
-    for p, was in zip(steps, before):
-        assert p > 0 and p.isfinite()
+    assert all(p > 0 and p.isfinite() for p in steps)
     assert any(torch.equal(p, was) for p, was in zip(steps, before))
     assert isinstance(model.net[0], nn.Linear)

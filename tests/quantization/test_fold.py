@@ -80,6 +80,18 @@ def test_negative_factors_turn_signs_where_they_can():
     torch.testing.assert_close(outputs(folded, x), before)
 
 
+def test_weights_between_two_integers_keep_theirs():
+    model = net(nn.Conv2d(3, 64, 1), nn.BatchNorm2d(64))
+    quantize_model(model, 8, 8)
+    x = torch.randn(2, 3, 4, 4).double()
+    model(x)
+    with torch.no_grad():
+        codes = torch.arange(192.).double().view(64, 3, 1, 1) % 40
+        model[0].weight.copy_(model[0].weight_quantizer.step * (codes + 0.5))
+    before = outputs(model, x)
+    torch.testing.assert_close(outputs(fold_batchnorm(model, x), x), before)
+
+
 @pytest.mark.parametrize('groups', [1, 2])
 @pytest.mark.parametrize('quantised', [False, True])
 def test_other_layers_fold_too(groups, quantised):

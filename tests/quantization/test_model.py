@@ -46,7 +46,7 @@ def test_first_and_last_layers_get_their_bits(name):
     assert len(bits) == sum(
         isinstance(m, (nn.Conv2d, nn.Linear, nn.ConvTranspose2d))
         for m in model.modules())
-    model(torch.stack(images(2)), None)
+    model(torch.stack(images(2)).relu(), None)
     quantizer = model.backbone.conv1.input_quantizer
     assert quantizer.bounds == (-128, 127)
     assert model.backbone.layer1[0].conv2.input_quantizer.bounds == (0, 7)
