@@ -27,6 +27,10 @@ class LSQLayer:
     weight_quantizer: LSQuantizer
     input_quantizer: LSQuantizer
 
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        # Its class is made on demand, where pickle does not find it.
+        return _empty, (type(self).__bases__[1], ), vars(self)
+
 
 class _Conv2d(LSQLayer):
 
@@ -105,6 +109,12 @@ def _quantized(own: type, kind: type) -> type:
     # of its direct bases: those of the original class stay among them.
     return type(f'LSQ{own.__name__}', (_KINDS[kind], own, *own.__bases__),
                 dict(__module__=__name__, __doc__=own.__doc__))
+
+
+def _empty(own: type) -> nn.Module:
+    kind = next(kind for kind in _KINDS if issubclass(own, kind))
+    quantized = _quantized(own, kind)
+    return quantized.__new__(quantized)
 
 
 def quantize_layer(module: nn.Module, w_bits: int, a_bits: int,

@@ -34,6 +34,14 @@ class StepSize(nn.Parameter):
 
     perturbed = False
 
+    def __new__(cls, data: Tensor, requires_grad: bool = True):
+        """A step size, wherever it comes from, has its optimizer watched."""
+        _guard_optimizers()
+        return super().__new__(cls, data, requires_grad)
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        return type(self), (self.data, self.requires_grad)
+
     def keep_valid(self, before: Tensor) -> None:
         """Takes back where the value is no step size.
 
@@ -211,7 +219,6 @@ class LSQuantizer(nn.Module):
             isinstance(bits, int) and not isinstance(bits, bool)
             and 2 <= bits <= 8,
             f'bits={bits!r} cannot be quantised to: choose 2 to 8 bits.')
-        _guard_optimizers()
         self.bits = bits
         self.activation = activation
         kind = PerturbedStepSize if perturbed else StepSize

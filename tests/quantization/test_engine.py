@@ -93,6 +93,39 @@ def test_without_radius_it_is_the_base_bit_for_bit(options):
         assert not torch.equal(step, start)
 
 
+METHODS = dict(
+    SAM={}, AUSAM=dict(alpha=0.5, warmup_iters=1), ESAM={}, FSAM={}, KSAM={},
+    SSSAM={}, VSAM={}, LookSAM=dict(k=2), AESAM={}, AELookSAM={}, MSAM={})
+
+
+@pytest.mark.parametrize('name', list(METHODS))
+def test_no_method_moves_step_sizes(name):
+    model = toy()
+    wrapper = wrap(model, type=name, rho=1., lr=0., **METHODS[name])
+    wrapper.initialize_count_status(model, 0, 6)
+    steps, others = steps_and_others(model)
+    model.net(batch()['inputs'])
+    seen = []
+    model.net.register_forward_pre_hook(lambda *_: seen.append(
+        [torch.cat([p.detach().flatten() for p in part])
+         for part in (steps, others)]))
+    for i in range(6):
+        model.train_step(batch(i), wrapper)
+    assert all(torch.equal(of_steps, seen[0][0]) for of_steps, _ in seen)
+    assert any(not torch.equal(rest, seen[0][1]) for _, rest in seen)
+
+
+def test_a_compiled_model_is_the_same():
+    model, compiled = toy(), toy()
+    compiled.net.compile(backend='eager')
+    wrappers = [wrap(m, type='SAM', rho=0.1) for m in (model, compiled)]
+    for m, wrapper in zip((model, compiled), wrappers):
+        for i in range(3):
+            m.train_step(batch(i), wrapper)
+    for p, q in zip(model.parameters(), compiled.parameters()):
+        torch.testing.assert_close(p, q)
+
+
 @pytest.mark.parametrize('alpha', [1., (0.25, 0.75)], ids=str)
 def test_the_first_pass_initialises(alpha):
     """At w, not at w + eps, and from what the first pass sees."""

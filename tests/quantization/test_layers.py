@@ -145,3 +145,21 @@ def test_frozen_layers_stay_frozen():
     assert not any(p.requires_grad for p in layer.parameters())
     layer(torch.randn(2, 2))
     assert layer.weight_quantizer.ready and layer.input_quantizer.ready
+
+
+@pytest.mark.parametrize('perturbed', [False, True])
+def test_whole_models_can_be_pickled(perturbed, tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(36, 2))
+    for layer in model[0], model[2]:
+        quantize_layer(layer, 4, 4, perturbed=perturbed)
+    x = torch.randn(2, 3, 5, 5)
+    before = model(x)
+    torch.save(model, tmp_path / 'model.pth')
+    loaded = torch.load(tmp_path / 'model.pth', weights_only=False)
+    assert torch.equal(loaded(x), before)
+    for module in loaded, copy.deepcopy(model):
+        assert type(module[0]) is type(model[0])
+        assert module[0].weight is not model[0].weight
+        for p, q in zip(module.parameters(), model.parameters()):
+            assert type(p) is type(q)
+    assert model[0].input_quantizer.step.perturbed is perturbed

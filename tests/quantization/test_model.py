@@ -176,6 +176,46 @@ def test_per_channel_steps_count_each_channels_weights():
     assert layer.input_quantizer.step.shape == ()
 
 
+def test_test_time_augmentation_wraps_it():
+    init_default_scope('mmpretrain')
+    model = MODELS.build(dict(
+        type='AverageClsScoreTTA', module=dict(
+            type='LSQModel', architecture=ARCHITECTURES['classifier'],
+            data_preprocessor=PREPROCESSOR['classifier'])))
+    model.module(torch.stack(images(4)))
+    views = [data_of('classifier', 2, seed) for seed in (0, 1)]
+    batch = dict(inputs=[torch.stack(view['inputs']) for view in views],
+                 data_samples=[view['data_samples'] for view in views])
+    assert len(model.eval().test_step(batch)) == 2
+
+
+@pytest.mark.parametrize('options', [
+    dict(frozen_stages=1), dict(with_cp=True), dict(norm_eval=True)], ids=str)
+def test_options_of_backbones_work(options):
+    architecture = copy.deepcopy(ARCHITECTURES['classifier'])
+    architecture['backbone'].update(options)
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    model = LSQModel(architecture, data_preprocessor=dict(num_classes=5))
+    plain = LSQModel(ARCHITECTURES['classifier'])
+    plain.load_state_dict(model.state_dict())
+    for m in model, plain:
+        torch.manual_seed(0)
+        m.train()
+        m(torch.stack(images(4))).square().sum().backward()
+        for layer in layers_of(m).values():
+            assert layer.input_quantizer.ready
+    frozen = 'frozen_stages' in options
+    for (name, p), q in zip(model.named_parameters(), plain.parameters()):
+        if frozen and name.startswith(
+                ('backbone.conv1', 'backbone.bn1', 'backbone.layer1')):
+            assert not p.requires_grad and p.grad is None, name
+        elif 'with_cp' in options:
+            torch.testing.assert_close(p.grad, q.grad)
+        else:
+            assert p.grad.isfinite().all(), name
+
+
 class Samples(torch.utils.data.Dataset):
 
     def __init__(self, name):
