@@ -37,7 +37,8 @@ def fold_batchnorm(model: nn.Module, inputs: Tensor, *others) -> nn.Module:
     Returns:
         nn.Module: The copy, in which nn.Identity stands for what was folded.
     """
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model)
+    model.eval()  # which returns None for backbones of mmpretrain
     pairs = _pairs(model, inputs, *others)
     names = {module: name for name, module in model.named_modules()}
     for norm, layer in pairs.items():

@@ -49,6 +49,17 @@ class _Conv2d(LSQLayer):
             self.input_quantizer(input), self.weight_quantizer(weight), bias)
 
 
+class _PaddingConv2d(LSQLayer):
+
+    def forward(self, input: Tensor) -> Tensor:
+        # An attribute of the object hides the parameter of that name.
+        vars(self)['weight'] = self.weight_quantizer(self.weight)
+        try:
+            return super().forward(self.input_quantizer(input))
+        finally:
+            del vars(self)['weight']
+
+
 class _ConvTranspose2d(LSQLayer):
 
     def forward(self, input: Tensor, output_size=None) -> Tensor:
@@ -73,6 +84,9 @@ _KINDS = {
     nn.ConvTranspose2d: _ConvTranspose2d,
     nn.Linear: _Linear,
 }
+
+# Classes of mmcv and timm that pad, and convolve with their weight as it is.
+_PADDING = ('Conv2dAdaptivePadding', 'Conv2dSame')
 
 
 def kind_of(module: nn.Module) -> Optional[type]:
@@ -107,7 +121,8 @@ def kind_of(module: nn.Module) -> Optional[type]:
 def _quantized(own: type, kind: type) -> type:
     # MMEngine's initialisation knows layers by the names of their class and
     # of its direct bases: those of the original class stay among them.
-    return type(f'LSQ{own.__name__}', (_KINDS[kind], own, *own.__bases__),
+    mixin = _PaddingConv2d if own.__name__ in _PADDING else _KINDS[kind]
+    return type(f'LSQ{own.__name__}', (mixin, own, *own.__bases__),
                 dict(__module__=__name__, __doc__=own.__doc__))
 
 

@@ -82,9 +82,11 @@ def quantize_model(model: nn.Module,
     """Makes the layers of a model quantise weights and inputs, in place.
 
     The first layer, whose input is the image, is the one that the model
-    registers first; its input is signed. The last layers are the one that it
+    registers first, with others of as few input channels (the branches of
+    RepVGG); their input is signed. The last layers are the one that it
     registers last, and those beside it in the same module that are alike in
-    type and input channels (SimCC's heads for x and y).
+    type and input channels (SimCC's heads for x and y), if they are not
+    numbered, as layers are that follow each other.
 
     Args:
         model (nn.Module): Any model.
@@ -104,8 +106,7 @@ def quantize_model(model: nn.Module,
         bool(layers), f'{type(model).__name__} has no layer to quantise: '
         'give LSQModel a model of Conv2d, ConvTranspose2d or Linear.')
     skipped = _matching(list(layers), skip)
-    names = list(layers)
-    first, last = names[:1], _last(model, layers)
+    first, last = _first(layers), _last(model, layers)
     report: Dict[str, List[str]] = dict(
         quantized=[], first=[], last=[], float=[])
     for name, layer in layers.items():
@@ -131,16 +132,25 @@ def _listed(names: List[str]) -> str:
     return ', '.join(names) or 'none'
 
 
+def _first(layers: Dict[str, nn.Module]) -> List[str]:
+    """The layer that comes first, and others that take an image, too."""
+    name, layer = next(iter(layers.items()))
+    return [name] + [
+        other for other, module in layers.items()
+        if other != name and _inputs(module) == _inputs(layer) <= 3
+    ]
+
+
 def _last(model: nn.Module, layers: Dict[str, nn.Module]) -> List[str]:
     """The layer that comes last, and its equals in the same module."""
     name, layer = list(layers.items())[-1]
     path = name.rpartition('.')[0]
     parent = model.get_submodule(path)
-    if isinstance(parent, nn.Sequential):
+    if isinstance(parent, nn.Sequential) or name[-1].isdigit():
         return [name]
     return [
         other for other, module in layers.items()
-        if other.rpartition('.')[0] == path
+        if other.rpartition('.')[0] == path and not other[-1].isdigit()
         and kind_of(module) is kind_of(layer)
         and _inputs(module) == _inputs(layer)
     ]

@@ -114,6 +114,21 @@ def test_wrappers_and_children_of_torchs_layers_work():
     assert block.conv.weight_quantizer.ready
 
 
+def test_a_convolution_that_pads_by_itself_is_quantised():
+    from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
+    torch.manual_seed(0)
+    layer = Conv2dAdaptivePadding(3, 4, 3, stride=2).double()
+    plain, x = copy.deepcopy(layer), torch.randn(1, 3, 6, 6).double()
+    quantize_layer(layer, 3, 4)
+    with torch.no_grad():
+        plain.weight.copy_(on_grid(plain.weight, 3, True))
+    output = layer(x)
+    torch.testing.assert_close(output, plain(on_grid(x, 4, True)))
+    output.sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+    assert 'weight' not in vars(layer)
+
+
 def test_what_computes_in_its_own_way_is_left_or_refused():
     from mmcv.cnn.bricks.conv_ws import ConvWS2d
 

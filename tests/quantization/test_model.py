@@ -10,7 +10,12 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ausam_mm import LSQModel
-from ausam_mm.quantization import LSQLayer, quantize_model
+from ausam_mm.quantization import (
+    LSQLayer,
+    fold_batchnorm,
+    quantize_model,
+    unfolded,
+)
 
 from .. import runs
 from .models import (
@@ -158,6 +163,37 @@ def test_other_libraries_networks_work():
         float=[])
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize('config,first,last,norms', [
+    (dict(type='RepVGG', arch='A0'),
+     ['stem.branch_3x3.conv', 'stem.branch_1x1.conv'],
+     ['stage_4.0.branch_1x1.conv'], 17),
+    (dict(type='EfficientNet', arch='b0'), ['layers.0.conv'],
+     ['layers.6.conv'], 0),
+    (dict(type='RegNet', arch='regnetx_400mf'), ['conv1'],
+     ['layer4.11.conv3'], 0)], ids=lambda v: str(v)[:20])
+def test_backbones_of_mmpretrain_work(config, first, last, norms):
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    report = quantize_model(model)
+    assert (report['first'], report['last']) == (first, last)
+    assert report['float'] == []
+    x = torch.randn(2, 3, 32, 32)
+    model.train()
+    model(x)
+    assert all(layer.input_quantizer.ready
+               for layer in layers_of(model).values())
+    folded = fold_batchnorm(model, x)
+    left = unfolded(folded)
+    assert len(left) == norms
+    # RepVGG's branches without convolution.
+    assert all(name.endswith('.branch_norm') for name in left)
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x)[0], model(x)[0], rtol=1e-3,
+                                   atol=1e-3)
 
 
 def test_a_pytorchcv_backbone_works():
