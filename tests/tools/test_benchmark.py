@@ -136,8 +136,7 @@ def test_the_same_weights_data_and_number_of_steps():
 ])
 def test_the_warm_up_is_over_unless_it_is_asked_for(setting, expected):
     args = parsed(DIGITS)
-    cfg = benchmark.load_config(benchmark.argparse.Namespace(
-        config=DIGITS, launcher='none', local_rank=0, work_dir=None))
+    cfg = benchmark.read_config(DIGITS)
     wrapper = benchmark.configure(cfg, setting, args).optim_wrapper
     assert {key: value for key, value in wrapper.items()
             if key.startswith(('warmup', 'ramp'))} == expected

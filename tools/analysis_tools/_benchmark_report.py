@@ -1,44 +1,20 @@
-"""What benchmark.py shows: a table, the same as Markdown, and a figure."""
+"""What benchmark.py shows: the rows of a table, and a figure."""
 
 import textwrap
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 import matplotlib
 import numpy as np
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
 
-def table_of(result: dict) -> Table:
-    """The rows of a config, for a terminal of 100 columns."""
+def parts_of(result: dict) -> Tuple[str, List[Dict[str, str]], str]:
+    """Title, rows and legend of a config's table."""
     rows = result['rows']
-    cells = [cells_of(row) for row in rows]
-    table = Table(title=title(result), caption=legend(rows),
-                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-                  show_edge=False, caption_justify='left')
-    for name in cells[0]:
-        if name == 'wrapper':
-            table.add_column(name, overflow='fold')
-        else:
-            table.add_column(escape(name), justify='right', no_wrap=True)
-    for row in cells:
-        table.add_row(*map(escape, row.values()))
-    return table
-
-
-def markdown_of(result: dict) -> str:
-    """The same for a document."""
-    cells = [cells_of(row) for row in result['rows']]
-    lines = ([name.replace('\n', ' ') for name in cells[0]],
-             ['---'] * len(cells[0]), *(row.values() for row in cells))
-    return '\n'.join([title(result), '',
-                      *(f'| {" | ".join(line)} |' for line in lines), '',
-                      legend(result['rows']), ''])
+    return title(result), [cells_of(row) for row in rows], legend(rows)
 
 
 def cells_of(row: dict) -> Dict[str, str]:

@@ -22,41 +22,46 @@ import inspect
 import itertools
 import json
 import os
-import re
 import shlex
 import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, OPTIM_WRAPPERS, DefaultScope
+from mmengine.config import Config
+from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner, set_random_seed
 from rich.console import Console
 from rich.progress import track
-from torch import nn
 from torch.utils.data import DataLoader
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _benchmark_report import (  # noqa: E402
-    draw,
-    markdown_of,
-    table_of,
-)
+from _benchmark_report import draw, parts_of  # noqa: E402
 from _common import (  # noqa: E402
-    load_config,
     machine,
     parse_setting,
     set_dataloader_defaults,
 )
 from _made_up_data import make_batch  # noqa: E402
+from _settings import (  # noqa: E402
+    COUNTERS,
+    Setup,
+    build_setup,
+    check,
+    check_device,
+    count,
+    is_finite,
+    merge,
+    positive,
+    read_config,
+    scope_of,
+)
+from _tables import markdown_of, table_of  # noqa: E402
 from train import swap_wrapper  # noqa: E402
 
 import ausam_mm  # noqa: E402, F401
@@ -67,7 +72,6 @@ SETTINGS = ('OptimWrapper', 'SAM', 'AUSAM alpha=0.5', 'AUSAM alpha=0.6',
 LOADED = 4  # batches of real data that are kept in memory
 # A forward pass is a third of a pass forwards and backwards.
 FORWARD = 1 / 3
-COUNTERS = ('samples_loaded', 'samples_backpropagated', 'samples_scored')
 
 
 @dataclass
@@ -86,28 +90,6 @@ class Case:
     cfg: Config
     batches: list
     loader: Optional[DataLoader] = None
-
-
-@dataclass
-class Setup:
-    """A model in training.
-
-    Attributes:
-        setting (str): The setting.
-        model (nn.Module): The model.
-        wrapper (OptimWrapper): Its wrapper.
-    """
-    setting: str
-    model: nn.Module
-    wrapper: OptimWrapper
-
-
-def merge(cfg: Config, options: Sequence[str]) -> None:
-    """Takes options of the command line into a config, in place."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
-    cfg.merge_from_dict(
-        parser.parse_args(['--cfg-options', *options]).cfg_options)
 
 
 def configure(cfg: Config, setting: str, args: argparse.Namespace) -> Config:
@@ -142,26 +124,6 @@ def configure(cfg: Config, setting: str, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def check(cfg: Config, setting: str) -> None:
-    """Ends with a sentence where a wrapper does not take its options."""
-    options = dict(cfg.optim_wrapper)
-    # These want the model.
-    options.pop('paramwise_cfg', None)
-    options.pop('constructor', None)
-    try:
-        build_optim_wrapper(nn.Linear(1, 1), options)
-    except (AssertionError, TypeError, ValueError) as error:
-        raise SystemExit(f'The setting {setting!r}: {error}') from error
-
-
-@contextmanager
-def scope_of(cfg: Config) -> Iterator[None]:
-    """The names in a config are those of its library."""
-    with DefaultScope.overwrite_default_scope(
-            cfg.get('default_scope', 'mmengine')):
-        yield
-
-
 def prepare(path: str, args: argparse.Namespace) -> Case:
     """Reads a config, checks all settings on it, and gets its data.
 
@@ -175,11 +137,7 @@ def prepare(path: str, args: argparse.Namespace) -> Case:
     Raises:
         SystemExit: If a setting or the data cannot be used.
     """
-    if '::' not in path and not Path(path).is_file():
-        raise SystemExit(f'There is no config {path}: name a file, or one of '
-                         'an installed package as package::path.')
-    cfg = load_config(argparse.Namespace(
-        config=path, launcher='none', local_rank=0, work_dir=None))
+    cfg = read_config(path)
     case = Case(Path(path).stem, path, cfg, [])
     for setting in args.wrappers:
         check(configure(cfg, setting, args), setting)
@@ -229,20 +187,12 @@ def endless(loader: DataLoader) -> Iterator[dict]:
 
 def build(case: Case, setting: str, args: argparse.Namespace) -> Setup:
     """A model and its wrapper, the same initial weights for each setting."""
-    cfg = configure(case.cfg, setting, args)
-    set_random_seed(args.seed)
-    model = cfg.model
-    # As tools/train.py and MMEngine's Runner have it.
-    for name in ('preprocess_cfg', 'data_preprocessor'):
-        if name in cfg:
-            model.setdefault('data_preprocessor', cfg[name])
-    # Not init_weights: that may download weights, which cost no time here.
-    model = MODELS.build(model).to(args.device).train()
-    setup = Setup(setting, model, build_optim_wrapper(
-        model, cfg.optim_wrapper))
+    setup = build_setup(
+        configure(case.cfg, setting, args), setting, args.device, args.seed)
     rounds = 1 if case.loader is None else 2
     setup.wrapper.initialize_count_status(
-        model, 0, args.warmup + rounds * args.steps * args.block)
+        setup.model, 0,
+        args.warmup + rounds * args.steps * args.block)
     return setup
 
 
@@ -292,11 +242,6 @@ def compare(times: List[List[float]], block: int) -> List[dict]:
     return rows
 
 
-def count(wrapper: OptimWrapper) -> Dict[str, int]:
-    """The counters of a two-pass wrapper; 0 where it has none."""
-    return {name: getattr(wrapper, name, 0) for name in COUNTERS}
-
-
 def costs(counted: Dict[str, int]) -> dict:
     """Passes and theoretical cost of the steps, a plain step's being 1.
 
@@ -312,12 +257,6 @@ def costs(counted: Dict[str, int]) -> dict:
         return dict(passes=1., cost=1.)
     return dict(passes=passed / loaded,
                 cost=(passed + FORWARD * scored) / loaded)
-
-
-def is_finite(setup: Setup) -> bool:
-    """Whether the training went well: other steps may be cheaper."""
-    return not getattr(setup.wrapper, 'skipped_steps', 0) and all(
-        bool(torch.isfinite(p).all()) for p in setup.model.parameters())
 
 
 def measure(case: Case, args: argparse.Namespace) -> List[dict]:
@@ -447,20 +386,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--only-memory', action='store_true',
                         help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    try:
-        torch.zeros(1, device=args.device)
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        parser.error(f'--device {args.device} cannot be used '
-                     f'({str(error).splitlines()[0]}): take another, such as '
-                     'cpu')
+    check_device(parser, args.device)
     return args
-
-
-def positive(text: str) -> int:
-    """An integer of at least 1."""
-    if not re.fullmatch('0*[1-9][0-9]*', text):
-        raise argparse.ArgumentTypeError(f'{text!r} must be 1 or more')
-    return int(text)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -485,7 +412,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             config=case.name, path=case.path, rounds=args.steps,
             block=args.block, inputs=shape_of(case.batches[0]),
             batch_size=batch_size(case.batches[0]), rows=rows))
-        console.print(table_of(results[-1]))
+        console.print(table_of(*parts_of(results[-1])))
         for row in rows:
             if not row['finite']:
                 console.print(
@@ -495,7 +422,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                     markup=False)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'summary.md').write_text('\n'.join(
-        [*map(markdown_of, results), machine(), '']))
+        [*(markdown_of(*parts_of(result)) for result in results), machine(),
+         '']))
     (out / 'summary.json').write_text(json.dumps(dict(
         machine=machine(), command=shlex.join(
             sys.argv if argv is None else ['benchmark.py', *argv]),
