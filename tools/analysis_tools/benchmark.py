@@ -191,8 +191,7 @@ def build(case: Case, setting: str, args: argparse.Namespace) -> Setup:
         configure(case.cfg, setting, args), setting, args.device, args.seed)
     rounds = 1 if case.loader is None else 2
     setup.wrapper.initialize_count_status(
-        setup.model, 0,
-        args.warmup + rounds * args.steps * args.block)
+        setup.model, 0, args.warmup + rounds * args.steps * args.block)
     return setup
 
 

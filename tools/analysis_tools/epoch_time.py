@@ -32,6 +32,7 @@ from typing import Any, List, Optional, Sequence
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
@@ -166,6 +167,10 @@ def build(cfg: Config, setting: str, args: argparse.Namespace) -> Arm:
         ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise SystemExit(f'The setting {setting!r}: {error}') from error
+    if isinstance(loader.batch_sampler.sampler, InfiniteSampler):
+        raise SystemExit(
+            f'The setting {setting!r}: an InfiniteSampler has no epochs, so '
+            'set train_dataloader.sampler.type=DefaultSampler.')
     # What RuntimeInfoHook says; with a warm-up and the loader's own epoch.
     hub.update_info('max_epochs', args.epochs + 2)
     setup = build_setup(cfg, setting, args.device, args.seed)
