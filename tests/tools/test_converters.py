@@ -155,6 +155,43 @@ def test_lspets_config_reads_it_and_swaps_left_and_right(tmp_path):
     assert tuple(dataset[0]['inputs'].shape) == (3, 128, 96)
 
 
+def test_images_of_imagenets_size_are_what_mmpretrain_reads(tmp_path):
+    tar_of(tmp_path / 'photographs.tar', {
+        'some/a.jpg': jpeg(640, 480), 'some/b.JPG': jpeg(600, 900),
+        'some/small.jpg': jpeg(499, 900), 'some/notes.txt': b'no image'})
+    out = run(CONVERTERS / 'imagenet_size.py', 'photographs.tar',
+              '--num-train', 5, '--num-val', 2, '--num-classes', 3,
+              cwd=tmp_path)
+    assert '2 photographs' in out
+    from mmpretrain.datasets import ImageNet
+    root = tmp_path / 'data' / 'imagenet_size'
+    data = ImageNet(str(root), split='train')
+    assert [data[i]['gt_label'] for i in range(5)] == [0, 1, 2, 0, 1]
+    images = [cv2.imread(data[i]['img_path']) for i in range(5)]
+    assert {image.shape for image in images} == {(375, 500, 3)}
+    assert not np.array_equal(*images[:2])
+    # There are two, so that they come again.
+    np.testing.assert_array_equal(images[0], images[2])
+    assert len(ImageNet(str(root), split='val')) == 2
+
+
+@pytest.mark.parametrize('files,message', [
+    ({'a.jpg': jpeg(499, 900)}, 'has no image of 500x375 pixels or more'),
+    ({'a.jpg': b'torn'}, 'a.jpg is no image'),
+    (None, 'is damaged, or no .tar'),
+])
+def test_photographs_that_do_not_do(files, message, tmp_path):
+    path = tmp_path / 'photographs.tar'
+    if files is None:
+        path.write_bytes(b'no archive')
+    else:
+        tar_of(path, files)
+    out = ' '.join(run(CONVERTERS / 'imagenet_size.py', path, '--out', 'out',
+                       cwd=tmp_path, ok=False).split())
+    assert message in out and 'Traceback' not in out
+    assert not (tmp_path / 'out').exists()
+
+
 def without(files, part):
     return {name: content for name, content in files.items()
             if part not in name}

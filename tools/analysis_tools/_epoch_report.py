@@ -35,7 +35,7 @@ def draw(results: List[dict], path: Path) -> None:
     """Draws the ratios of all rounds."""
     heights = [1.2 + 0.5 * len(result['rows']) for result in results]
     figure, axes = plt.subplots(
-        len(results), 1, figsize=(9, sum(heights)), squeeze=False,
+        len(results), 1, figsize=(10, sum(heights)), squeeze=False,
         height_ratios=heights, layout='constrained')
     for axis, result in zip(axes[:, 0], results):
         rows = result['rows']
@@ -51,7 +51,7 @@ def draw(results: List[dict], path: Path) -> None:
                   markeredgewidth=2, label='loader alone')
         axis.axvline(1, color='grey', linewidth=0.8, zorder=0)
         axis.set_yticks(range(len(rows)), [
-            textwrap.fill(row['setting'], 30) for row in rows])
+            textwrap.fill(row['setting'], 54) for row in rows], fontsize=8)
         axis.invert_yaxis()
         axis.set_xlim(left=0)
         axis.grid(axis='x', alpha=0.3)

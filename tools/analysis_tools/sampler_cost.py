@@ -2,9 +2,9 @@
 
 It draws from a table that knows every sample, for a small model that is
 trained by what it draws. Timed are the start of an epoch up to its first
-batch, of which the shuffling by the sampler underneath is a part, and
-the batches after it, without loading and training them. Memory is that of the
-batch sampler's tables; those of the scores are in history_cost.py.
+batch, of which the shuffling by the sampler underneath is a part, and the
+batches after it, without loading and training them. Memory is that of the
+batch sampler's tables; the table of the scores is in history_cost.py.
 """
 
 import argparse
