@@ -335,17 +335,23 @@ def _load_with_tickets(load: Callable[[List[int]], list],
                        indices: List[int]) -> list:
     """Loads samples, wherever it is done, and hands out their tickets."""
     samples = load([int(index) for index in indices])
-    for index, sample in zip(indices, samples):
-        if isinstance(index, _DrawnIndex):
-            data_sample = sample.get('data_samples') if isinstance(
-                sample, Mapping) else None
-            if not isinstance(data_sample, BaseDataElement):
-                raise ValueError(
-                    'AUSAMBatchSampler says by the data samples which pass '
-                    'sees them, but the dataset has none: return a dict with '
-                    '`inputs` and `data_samples`, a BaseDataElement, as '
-                    'PackInputs does, or leave train_dataloader.'
-                    'batch_sampler out.')
-            data_sample.set_field(
-                index.ticket, _TICKET, field_type='metainfo')
-    return samples
+    return [
+        _with_ticket(sample, index.ticket)
+        if isinstance(index, _DrawnIndex) else sample
+        for index, sample in zip(indices, samples)
+    ]
+
+
+def _with_ticket(sample: Any, ticket: Ticket) -> dict:
+    data_sample = sample.get('data_samples') if isinstance(
+        sample, Mapping) else None
+    if not isinstance(data_sample, BaseDataElement):
+        raise ValueError(
+            'AUSAMBatchSampler says by the data samples which pass sees them, '
+            'but the dataset has none: return a dict with `inputs` and '
+            '`data_samples`, a BaseDataElement, as PackInputs does, or leave '
+            'train_dataloader.batch_sampler out.')
+    # A dataset may keep what it returns and return it once more.
+    data_sample = data_sample.new()
+    data_sample.set_field(ticket, _TICKET, field_type='metainfo')
+    return {**sample, 'data_samples': data_sample}

@@ -1,11 +1,11 @@
-"""Selection before loading, in real trainings, beside selection in the step."""
+"""Selection before loading, in real trainings, beside that in the step."""
 
+import gc
 import logging
 from contextlib import contextmanager
 
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.dataset import (
@@ -41,8 +41,16 @@ EXACT = dict(type='ExactResumeHook')
 
 @pytest.fixture
 def no_pause(monkeypatch):
-    """MMEngine's loop of iterations sleeps 2 s before another pass."""
+    """Waits for nothing that takes seconds.
+
+    MMEngine's loop of iterations sleeps before another pass, and PyTorch
+    waits for workers whose batches nobody took.
+    """
     monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda s: None)
+    monkeypatch.setattr('torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL',
+                        0.2)
+    yield
+    gc.collect()
 
 
 class Steps(Hook):
@@ -459,25 +467,26 @@ def test_a_batch_that_is_not_trained_does_not_stop_the_draws(tmp_path):
 # -- processes --
 
 
-def pair_of_processes(folder, options, stop=None):
-    run = train(folder, stop=stop, **options,
-                model=lambda: MMDistributedDataParallel(build()))
-    return dict(
-        seen=[{**seen, 'keys': seen['keys'].tolist()} for seen in run.seen],
-        weights=run.model.module.state_dict(),
-        wrapper=run.optim_wrapper.state_dict()['ausam_mm'],
-        rank=dist.get_rank())
+def in_a_process(folder, options):
+    """A whole training, and one that stops and resumes."""
+    found = []
+    for name, more in (('a', {}), ('b', dict(stop=7)), ('b', dict(
+            resume=True))):
+        run = train(folder / name, **options, **more,
+                    model=lambda: MMDistributedDataParallel(build()))
+        weights, wrapper = state(run)
+        found.append(dict(
+            seen=[{**seen, 'keys': seen['keys'].tolist()}
+                  for seen in run.seen],
+            weights=weights, wrapper=wrapper['ausam_mm']))
+    return found
 
 
 @pytest.mark.parametrize('workers', ['none', 'one'])
 def test_processes_draw_alike_many_and_share_the_table(tmp_path, workers):
-    options = dict(
+    whole, _, resumed = zip(*launch(in_a_process, 2, tmp_path, dict(
         wrapper=SYSTEMATIC, size=44, checkpoints_by_epoch=False,
-        hooks=[EXACT], loader=WORKERS[workers])
-    whole = launch(pair_of_processes, 2, tmp_path / 'a', options)
-    launch(pair_of_processes, 2, tmp_path / 'b', options, 7)
-    resumed = launch(pair_of_processes, 2, tmp_path / 'b',
-                     dict(options, resume=True))
+        hooks=[EXACT], loader=WORKERS[workers])))
     one, two = whole
     assert_same(one['weights'], two['weights'])
     assert_same(one['wrapper'], two['wrapper'])
@@ -551,7 +560,6 @@ def test_only_the_training_may_draw(tmp_path):
 
 @given(st.integers(1, 30), st.integers(1, 9), st.booleans())
 def test_its_length_is_that_of_the_whole_batches(size, batch_size, drop_last):
-    data = list(range(size))
-    whole = BatchSampler(DefaultSampler(data), batch_size, drop_last)
-    assert len(AUSAMBatchSampler(
-        DefaultSampler(Listed(size)), batch_size, drop_last)) == len(whole)
+    sampler = DefaultSampler(Samples(size=size))
+    assert len(AUSAMBatchSampler(sampler, batch_size, drop_last)) == len(
+        BatchSampler(sampler, batch_size, drop_last))
