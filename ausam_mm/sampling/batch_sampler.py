@@ -170,6 +170,7 @@ class AUSAMBatchSampler(BatchSampler):
             self._number = 0
         elif self._number is None or self._number > self.trained:
             self._number = self.trained  # what was under way is lost
+            self._fresh = [_NO_ROWS]
         for batch in super().__iter__():
             if self.skip:
                 self.skip -= 1

@@ -8,22 +8,26 @@ import argparse
 import json
 import sys
 import tempfile
+from itertools import repeat
 from pathlib import Path
+from typing import Iterator
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.config import Config
+from mmengine.dataset import default_collate
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, OPTIM_WRAPPERS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import Dataset, SequentialSampler
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from _common import machine  # noqa: E402
 
-import ausam_mm  # noqa: E402, F401
+from ausam_mm import AUSAMBatchSampler  # noqa: E402
 
 MODEL = (Path(__file__).resolve().parents[2] /
          'configs/_base_/models/resnet18-c16_cifar.py')
@@ -33,6 +37,7 @@ WRAPPERS = {
     'SAM': dict(type='SAM'),
     'SAM, synchronised': dict(type='SAM', sync_perturbation=True),
     'AUSAM(0.5)': dict(type='AUSAM', warmup_iters=1),
+    'AUSAM(0.5), loader': dict(type='AUSAM', warmup_iters=1),
 }
 # Gradients are float32; keys and scores go as int64.
 BYTES = dict(all_reduce=4, all_gather=8)
@@ -52,6 +57,24 @@ def make_classifier(batch_size: int) -> tuple:
         inputs=torch.randn(batch_size, 3, 32, 32), data_samples=samples)
 
 
+def drawn(batch: dict) -> Iterator[dict]:
+    """The same samples batch by batch, drawn before they are loaded."""
+
+    class Samples(Dataset):
+
+        def __len__(self) -> int:
+            return len(batch['data_samples'])
+
+        def __getitem__(self, index: int) -> dict:
+            return {name: part[index] for name, part in batch.items()}
+
+    dataset = Samples()
+    sampler = AUSAMBatchSampler(SequentialSampler(dataset), len(dataset))
+    while True:
+        for indices in sampler:
+            yield default_collate(dataset.__getitems__(indices))
+
+
 def count(rank: int, processes: int, batch_size: int, folder: str) -> None:
     """One process: a profiled step of each wrapper."""
     torch.set_num_threads(1)
@@ -66,11 +89,12 @@ def count(rank: int, processes: int, batch_size: int, folder: str) -> None:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         wrapper = OPTIM_WRAPPERS.build(
             cfg, default_args=dict(optimizer=optimizer))
+        batches = drawn(data) if 'loader' in name else repeat(data)
         for _ in range(2):  # DDP forms its buckets anew after the first
-            outer.train_step(data, wrapper)
+            outer.train_step(next(batches), wrapper)
         with profile(activities=[ProfilerActivity.CPU],
                      record_shapes=True) as profiler:
-            outer.train_step(data, wrapper)
+            outer.train_step(next(batches), wrapper)
         sizes = dict.fromkeys(BYTES, 0)
         operations = 0
         for event in profiler.events():
