@@ -234,6 +234,17 @@ def test_a_stopped_training_ends_as_if_it_had_not_been(
     assert_same(state(whole), state(resumed))
 
 
+def test_so_does_one_that_is_stopped_twice(tmp_path):
+    options = dict(
+        LOOPS['iterations'], loader=WORKERS['one'], hooks=[EXACT],
+        wrapper=dict(SYSTEMATIC, warmup_iters=2, ramp_iters=8))
+    whole = train(tmp_path / 'a', **options)
+    train(tmp_path / 'b', stop=5, **options)
+    train(tmp_path / 'b', stop=6, resume=True, **options)
+    resumed = train(tmp_path / 'b', resume=True, **options)
+    assert_same(whole.seen[6:], resumed.seen)
+
+
 @pytest.mark.parametrize('workers', ['none', 'one'])
 @pytest.mark.parametrize('endless', [True, False])
 def test_so_it_does_where_mmengine_loads_again_what_was_trained(
@@ -424,6 +435,9 @@ def test_a_filtered_sample_takes_its_weight_along(tmp_path, wrapper):
     counts = counted(run)
     assert set(counts) == {i for i in range(SIZE) if i % 5}
     assert sum(counts.values()) == sum(len(s['climb']) for s in run.seen)
+    # What is left of a whole batch is a whole one of fewer samples.
+    for seen in run.seen[:3]:
+        assert seen['size'] == seen['loaded'] <= BATCH
     for seen in run.seen[3:]:
         assert seen['size'] == BATCH
         if wrapper is SYSTEMATIC:
@@ -462,6 +476,18 @@ def test_a_batch_that_is_not_trained_does_not_stop_the_draws(tmp_path):
     assert run.optim_wrapper.num_steps == LENGTH - 1
     assert [seen['loaded'] for seen in run.seen] == [8] * 3 + [4] * 8
     assert sum(counted(run).values()) == SIZE + 8 * 4
+
+
+def test_a_dataset_may_return_the_same_data_sample_twice(tmp_path):
+    run = train(tmp_path)
+    data = run.train_dataloader.dataset
+    batches = list(run.train_dataloader.batch_sampler)
+    loaded = [data.__getitems__(indices) for indices in batches * 2]
+    for indices, samples in zip(batches * 2, loaded):
+        for index, sample in zip(indices, samples):
+            assert sample['data_samples'].ausam_ticket == index.ticket
+    assert not any('ausam_ticket' in sample for sample in
+                   data.data['data_samples'])
 
 
 # -- processes --
