@@ -36,6 +36,10 @@ SYSTEMATIC = dict(
     PAPER, alpha=(0.25, 0.75), sampling='systematic',
     weighting='inverse_probability')
 DRAWING = dict(type='AUSAMBatchSampler')
+WORKERS = dict(
+    none=dict(),
+    one=dict(num_workers=1, prefetch_factor=3),
+    persistent=dict(num_workers=2, persistent_workers=True))
 EXACT = dict(type='ExactResumeHook')
 
 
@@ -187,6 +191,17 @@ def test_what_is_not_drawn_is_not_loaded(tmp_path, workers):
     assert climbed == SIZE + SIZE // 4 * (EPOCHS - 1)
 
 
+@pytest.mark.parametrize('workers', ['one', 'persistent'])
+def test_prefetching_changes_nothing_where_an_epoch_has_a_sample_once(
+        tmp_path, workers):
+    """A sample is drawn by its score of the epoch before in any case."""
+    options = dict(wrapper=SYSTEMATIC, hooks=[EXACT])
+    one = train(tmp_path / 'a', **options)
+    other = train(tmp_path / 'b', loader=WORKERS[workers], **options)
+    assert_same(one.seen, other.seen)
+    assert_same(state(one), state(other))
+
+
 def test_the_nominal_batch_is_what_others_see(tmp_path):
     with messages() as said:
         run = train(
@@ -204,12 +219,6 @@ def test_the_nominal_batch_is_what_others_see(tmp_path):
 def test_one_line_says_that_the_loader_draws(tmp_path, capsys):
     train(tmp_path)
     assert capsys.readouterr().out.count('AUSAMBatchSampler draws') == 1
-
-
-WORKERS = dict(
-    none=dict(),
-    one=dict(num_workers=1, prefetch_factor=3),
-    persistent=dict(num_workers=2, persistent_workers=True))
 
 
 LOOPS = dict(
