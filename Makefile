@@ -38,6 +38,7 @@ demo: $(VENV)/.installed
 upstream:
 	$(MAKE) venv VENV=.venv-upstream MM=upstream
 	OMP_NUM_THREADS=1 .venv-upstream/bin/$(PYTEST) tests/test_compat.py tests/hooks \
+		tests/sampling/test_batch_sampler.py \
 		tests/optim/test_models.py tests/losses \
 		tests/tools/test_tools.py::test_configs_train_resume_and_test
 

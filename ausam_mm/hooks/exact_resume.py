@@ -7,6 +7,7 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -80,6 +81,9 @@ class ExactResumeHook(Hook):
                         getattr(loader.batch_sampler, 'sampler', None)):
             if getattr(sampler, 'seed', None) == self._seed:
                 sampler.seed = runner.seed
+            if isinstance(sampler, InfiniteSampler):
+                # MMEngine 0.10.7 has workers take from it before training.
+                sampler.indices = sampler._indices_of_rank()
         self.batches = _NumberedBatches(loader.batch_sampler)
         # DataLoader lets nobody set this one after it was made.
         object.__setattr__(loader, 'batch_sampler', self.batches)

@@ -140,7 +140,7 @@ class AUSAMBatchSampler(BatchSampler):
         self.origins = Origins(dataset)
         self.keys = torch.full((len(self.origins), ), _UNKNOWN)
         self.trained: Optional[int] = None
-        self._number: Optional[int] = None  # of the next batch to draw
+        self._number = 0  # of the next batch to draw
         self._fresh = [_NO_ROWS]
         self._pending = _NO_ROWS
         # Data loaders fetch a batch by this, where a dataset has it.
@@ -154,24 +154,16 @@ class AUSAMBatchSampler(BatchSampler):
         Raises:
             RuntimeError: If no AUSAM trains.
         """
-        hub = MessageHub.get_current_instance()
-        drawer = hub.runtime_info.get(DRAWER, lambda: None)()
-        if drawer is None:
-            raise RuntimeError(
-                'AUSAMBatchSampler draws by what AUSAM has learnt, but '
-                "another optimizer wrapper trains here: set type='AUSAM' in "
-                'optim_wrapper, or leave train_dataloader.batch_sampler out.')
-        drawer.connect(self)
-        if self.trained is None:
-            self.trained = drawer.num_steps
-        if self._number is None and not self.skip and not counts_epochs(hub):
-            # To resume, MMEngine's iteration-based loop has what was trained
-            # before loaded again and throws it away.
-            self._number = 0
-        elif self._number is None or self._number > self.trained:
-            self._number = self.trained  # what was under way is lost
-            self._fresh = [_NO_ROWS]
+        first = True
         for batch in super().__iter__():
+            drawer = self._drawer()
+            if drawer is not None:
+                drawer.connect(self)
+                if self.trained is None:
+                    self.trained = drawer.num_steps
+                if first:
+                    self._find_number()
+            first = False
             if self.skip:
                 self.skip -= 1
                 continue
@@ -228,9 +220,32 @@ class AUSAMBatchSampler(BatchSampler):
             self.keys = state['keys'].clone()
             self._pending = state['pending'].clone()
 
+    @staticmethod
+    def _drawer() -> Any:
+        """The wrapper that draws, or None before it is built."""
+        info = MessageHub.get_current_instance().runtime_info
+        drawer = info.get(DRAWER, lambda: None)()
+        # MMEngine 0.10.7 has its workers load before it builds the wrapper.
+        if drawer is None and 'max_iters' in info:
+            raise RuntimeError(
+                'AUSAMBatchSampler draws by what AUSAM has learnt, but '
+                "another optimizer wrapper trains here: set type='AUSAM' in "
+                'optim_wrapper, or leave train_dataloader.batch_sampler out.')
+        return drawer
+
+    def _find_number(self) -> None:
+        """Finds out which batch of the training an iteration starts with."""
+        # To resume, MMEngine's iteration-based loop has what was trained
+        # before loaded again, from the training's first batch on, and throws
+        # it away. Others go on, and what was under way is lost.
+        if self.skip or self._number > self.trained or counts_epochs(
+                MessageHub.get_current_instance()):
+            self._number = self.trained
+            self._fresh = [_NO_ROWS]
+
     def _draw(self, drawer: Any, indices: Tensor) -> Tensor:
         """The tickets of the next batch as rows, shape (k2, 11)."""
-        if self._number < self.trained:  # to be thrown away
+        if drawer is None or self._number < self.trained:
             return self._rows(indices, Draw.everything(len(indices)))
         rows = self._drawn_before(indices)
         if rows is None:
