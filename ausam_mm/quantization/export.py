@@ -113,7 +113,12 @@ class Agreement:
     @property
     def explained(self) -> bool:
         """Whether rounding explains the differences."""
-        return self.mean <= 4 * self.own + 1e-3 * self.size
+        return self.mean <= self.limit
+
+    @property
+    def limit(self) -> float:
+        """The mean difference that rounding explains."""
+        return 4 * self.own + 1e-3 * self.size
 
 
 def compare_onnx(model: nn.Module, path: Union[str, Path], inputs: Tensor,

@@ -1,15 +1,18 @@
 """A batch of made-up images for any classification or pose config."""
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any, Iterator, List, Optional, Tuple
 
 import cv2
 import numpy as np
+from _common import set_dataloader_defaults
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 # Of the metainfo of a pose data set, what transforms read.
@@ -126,3 +129,24 @@ def make_batch(cfg: Config, image_size: int,
                 'Made-up images, each with a label or the joints of a person, '
                 f'do not suit this pipeline ({type(error).__name__}: '
                 f'{error}): use --data real.') from error
+
+
+def make_inputs(cfg: Config, model: nn.Module, number: int, image_size: int,
+                seed: int) -> Tensor:
+    """Made-up images as a model's layers get them.
+
+    Args:
+        cfg (Config): As in :func:`make_batch`.
+        model (nn.Module): The model, whose data preprocessor is used.
+        number (int): How many.
+        image_size (int): Sides of the images before the pipeline.
+        seed (int): Of the images.
+
+    Returns:
+        Tensor: Of shape (number, 3, H, W).
+    """
+    cfg = copy.deepcopy(cfg)
+    cfg.train_dataloader.batch_size = number
+    set_dataloader_defaults(cfg, ['train_dataloader'], pin_memory=False)
+    batch, _ = make_batch(cfg, image_size, seed)
+    return model.data_preprocessor(batch, False)['inputs']

@@ -12,7 +12,7 @@ from _common import load_config
 from mmengine.config import Config, DictAction
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import set_random_seed
+from mmengine.runner import load_checkpoint, set_random_seed
 from torch import nn
 
 COUNTERS = ('samples_loaded', 'samples_backpropagated', 'samples_scored')
@@ -82,15 +82,40 @@ def build_setup(cfg: Config, setting: str, device: str, seed: int) -> Setup:
         Setup: Both, ready to train.
     """
     set_random_seed(seed)
+    model = build_model(cfg).to(device).train()
+    return Setup(setting, model, build_optim_wrapper(
+        model, cfg.optim_wrapper))
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config, with random weights.
+
+    Args:
+        cfg (Config): The config, whose scope is the current one.
+
+    Returns:
+        nn.Module: The model.
+    """
     model = cfg.model
     # As tools/train.py and MMEngine's Runner have it.
     for name in ('preprocess_cfg', 'data_preprocessor'):
         if name in cfg:
             model.setdefault('data_preprocessor', cfg[name])
-    # Not init_weights: that may download weights, which cost no time here.
-    model = MODELS.build(model).to(device).train()
-    return Setup(setting, model, build_optim_wrapper(
-        model, cfg.optim_wrapper))
+    # Not init_weights: that may download weights, which are not needed here.
+    return MODELS.build(model)
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Loads a checkpoint into a model, or ends with a sentence.
+
+    Args:
+        model (nn.Module): The model.
+        path (str): The checkpoint.
+    """
+    if '://' not in path and not Path(path).is_file():
+        raise SystemExit(f'There is no checkpoint {path}: name the file of a '
+                         'trained model.')
+    load_checkpoint(model, path, map_location='cpu')
 
 
 def count(wrapper: OptimWrapper) -> Dict[str, int]:
