@@ -8,6 +8,6 @@ from .model import LSQModel, quantize_model
 
 __all__ = [
     'Agreement', 'LSQLayer', 'LSQModel', 'LSQuantizer', 'StepSize',
-    'compare_onnx', 'export_onnx', 'fold_batchnorm',
-    'quantize_layer', 'quantize_model', 'quantized_weight', 'unfolded'
+    'compare_onnx', 'export_onnx', 'fold_batchnorm', 'quantize_layer',
+    'quantize_model', 'quantized_weight', 'unfolded'
 ]

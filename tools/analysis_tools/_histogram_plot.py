@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import MaxNLocator, NullFormatter  # noqa: E402
 
 # More levels than these would be a grey area.
 LINES = 32
@@ -56,6 +57,8 @@ def _panel(axis: plt.Axes, row: dict) -> None:
         axis.axvline(bound, color='tab:red', linestyle='--', linewidth=1)
     # Zeros would dwarf everything else.
     axis.set_yscale('log')
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axis.set_xlim(edges[0], edges[-1])
     axis.tick_params(labelsize=7)
     name = row['layer'] if len(row['layer']) <= 38 else \
