@@ -59,11 +59,12 @@ def float_model(name):
     return _with_statistics(model).train()
 
 
-def lsq_model(name, **options):
+def lsq_model(name, architecture=None, **options):
     init_default_scope(scope_of(name))
     torch.manual_seed(0)
     model = MODELS.build(
-        dict(type='LSQModel', architecture=ARCHITECTURES[name],
+        dict(type='LSQModel',
+             architecture=architecture or ARCHITECTURES[name],
              data_preprocessor=PREPROCESSOR[name], **options))
     return _with_statistics(model).train()
 
