@@ -13,6 +13,7 @@ from _common import (
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.runner import find_latest_checkpoint
 
 from ausam_mm.optim.composition import ComposedOptimWrapper
 
@@ -31,7 +32,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='go on from this checkpoint, or without a value from the latest '
-        'one in the work dir')
+        'one in the work dir; where there is none, start anew')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -138,9 +139,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         use_amp(cfg)
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, args.resume
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise SystemExit(
@@ -153,7 +153,24 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         not args.no_pin_memory, not args.no_persistent_workers)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    if args.resume == 'auto':
+        resume_latest(cfg)
     return cfg
+
+
+def resume_latest(cfg: Config) -> None:
+    """Goes on from the latest checkpoint, or starts as the config says.
+
+    MMEngine resumes from ``load_from`` where it is given. Here it is what the
+    training starts from, such as a float model's weights.
+
+    Args:
+        cfg (Config): The config, changed in place.
+    """
+    cfg.resume = not cfg.get('load_from') or \
+        find_latest_checkpoint(cfg.work_dir) is not None
+    if cfg.resume:
+        cfg.load_from = None
 
 
 def main() -> None:
