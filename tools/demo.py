@@ -1,8 +1,9 @@
 """Trains a classifier and two pose estimators, each in three ways.
 
 The plain OptimWrapper, SAM and AUSAM on scikit-learn's handwritten digits and
-on generated figures, through tools/train.py. A run that is finished is not
-run again.
+on generated figures, through tools/train.py. Then two of the models that the
+plain wrapper trained are fine-tuned with 4-bit weights and activations, in the
+same three ways. A run that is finished is not run again.
 """
 
 import argparse
@@ -29,6 +30,17 @@ TASKS = {
                        'PCK', 100),
     'figures, heatmap':
     ('pose/figures/heatmap_res18-c16{}_b64_figures-64x64.py', 'PCK', 100),
+    'digits, W4A4':
+    ('quantization/digits/resnet18-c16-w4a4{}_b64_digits.py',
+     'accuracy/top1', 1),
+    'figures, SimCC, W4A4':
+    ('quantization/figures/simcc_res18-c16-w4a4{}_b64_figures-64x64.py',
+     'PCK', 100),
+}
+# Whose plain training a task starts from.
+FLOAT = {
+    'digits, W4A4': 'digits',
+    'figures, SimCC, W4A4': 'figures, SimCC'
 }
 
 
@@ -40,7 +52,10 @@ def train(task: str, method: str, work_dir: Path,
     folder = work_dir / config.stem
     result = folder / 'result.json'
     cfg = Config.fromfile(config, import_custom_modules=False)
-    if result.exists():
+    start = cfg.load_from and work_dir / Path(cfg.load_from).relative_to(
+        'work_dirs')
+    if result.exists() and not (
+            start and start.stat().st_mtime > result.stat().st_mtime):
         done = json.loads(result.read_text())
         if done.pop('config') == cfg.dump():
             return done
@@ -49,7 +64,7 @@ def train(task: str, method: str, work_dir: Path,
     folder.mkdir(parents=True)
     epochs = cfg.train_cfg.max_epochs
     num_train = len(list(Path('data').glob(
-        'digits/train/*/*.png' if task == 'digits' else
+        'digits/train/*/*.png' if task.startswith('digits') else
         'figures/train/*.png')))
     command = [
         sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'train.py'),
@@ -57,7 +72,7 @@ def train(task: str, method: str, work_dir: Path,
         'default_hooks.logger.interval=1',
         # Each line has its own iteration's time, not a moving average.
         'log_processor.window_size=1'
-    ]
+    ] + ([f'load_from={start}'] if start else [])
     name = f'{task}, {method}'
     bar = progress.add_task(name, total=epochs, accuracy='') \
         if progress else None
@@ -147,6 +162,9 @@ def main() -> None:
         live.start()
     try:
         for i, (task, method) in enumerate(runs, 1):
+            if task in FLOAT:
+                rows[task, 'float'] = train(
+                    FLOAT[task], 'plain', args.work_dir, live)
             row = rows[task, method] = train(task, method, args.work_dir, live)
             if not live:
                 print(
@@ -160,7 +178,8 @@ def main() -> None:
     console.print(
         'Accuracy: top-1 on digits, PCK@0.1 on figures, one seed each. '
         'Seconds: training without validation. SAM and AUSAM back-propagate '
-        'a used sample twice; the first epoch of AUSAM uses all samples.')
+        'a used sample twice; the first epoch of AUSAM uses all samples. W4A4: '
+        'from the weights of the float model, whose row is repeated.')
     summary = args.work_dir / 'summary.json'
     summary.write_text(
         json.dumps([
