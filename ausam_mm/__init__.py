@@ -8,7 +8,7 @@ mmpose: each costs only those who use it.
 from . import compat, optim
 from .hooks import ExactResumeHook, InfoBatchHook
 from .losses import refuse_per_sample_loss, register_per_sample_loss
-from .models import PytorchCVBackbone
+from .models import MobileNetV2_CIFAR, PytorchCVBackbone
 from .optim import (
     AESAM,
     AUSAM,
@@ -31,8 +31,9 @@ compat.install()
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
     'ExactResumeHook', 'FSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
-    'LSQModel', 'LookSAM', 'MSAM', 'PytorchCVBackbone', 'SAM', 'SSSAM',
-    'SampleHistory', 'VSAM', '__version__', 'compat', 'fold_batchnorm',
+    'LSQModel', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
+    'SAM', 'SSSAM', 'SampleHistory', 'VSAM', '__version__', 'compat',
+    'fold_batchnorm',
     'optim', 'quantize_model', 'refuse_per_sample_loss',
     'register_per_sample_loss'
 ]

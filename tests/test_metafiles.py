@@ -57,7 +57,7 @@ def test_every_method_is_a_collection_with_a_page():
 def test_every_config_is_listed_once():
     listed = [entry['Config'] for entry in MODELS]
     there = [path.relative_to(ROOT).as_posix()
-             for task in ('classification', 'pose')
+             for task in ('classification', 'pose', 'quantization')
              for path in ROOT.glob(f'configs/{task}/*/*.py')]
     assert sorted(listed) == sorted(there)
     for name, file in FILES.items():

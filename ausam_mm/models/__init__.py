@@ -1,5 +1,6 @@
-"""Networks of other libraries as backbones of OpenMMLab models."""
+"""Networks for small images and of other libraries, as backbones."""
 
+from .mobilenet_v2 import MobileNetV2_CIFAR
 from .pytorchcv import PytorchCVBackbone
 
-__all__ = ['PytorchCVBackbone']
+__all__ = ['MobileNetV2_CIFAR', 'PytorchCVBackbone']

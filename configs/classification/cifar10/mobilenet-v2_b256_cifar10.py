@@ -1,0 +1,5 @@
+_base_ = [
+    '../../_base_/models/mobilenet-v2_small-images.py',
+    '../../_base_/datasets/cifar10_cutout.py',
+    '../../_base_/schedules/ausam_paper.py', '../../_base_/cls_runtime.py'
+]

@@ -1,0 +1,3 @@
+_base_ = './resnet18-w4a4_b256_cifar10.py'
+
+optim_wrapper = dict(type='SAM', rho=0.1)

@@ -1,0 +1,3 @@
+_base_ = './mobilenet-v2-w4a4_b256_cifar100.py'
+
+optim_wrapper = dict(type='SAM', rho=0.1)
