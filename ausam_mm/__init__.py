@@ -33,7 +33,6 @@ __all__ = [
     'ExactResumeHook', 'FSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
     'LSQModel', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
     'SAM', 'SSSAM', 'SampleHistory', 'VSAM', '__version__', 'compat',
-    'fold_batchnorm',
-    'optim', 'quantize_model', 'refuse_per_sample_loss',
+    'fold_batchnorm', 'optim', 'quantize_model', 'refuse_per_sample_loss',
     'register_per_sample_loss'
 ]

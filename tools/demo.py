@@ -178,8 +178,8 @@ def main() -> None:
     console.print(
         'Accuracy: top-1 on digits, PCK@0.1 on figures, one seed each. '
         'Seconds: training without validation. SAM and AUSAM back-propagate '
-        'a used sample twice; the first epoch of AUSAM uses all samples. W4A4: '
-        'from the weights of the float model, whose row is repeated.')
+        'a used sample twice; the first epoch of AUSAM uses all samples. '
+        'W4A4: from the weights of the float model, whose row is repeated.')
     summary = args.work_dir / 'summary.json'
     summary.write_text(
         json.dumps([

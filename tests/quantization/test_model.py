@@ -205,6 +205,23 @@ def test_a_pytorchcv_backbone_works():
                for layer in layers_of(model).values())
 
 
+def test_mobilenet_v2_for_small_images_works():
+    init_default_scope('mmpretrain')
+    backbone = dict(type='MobileNetV2_CIFAR', widen_factor=0.25)
+    model = LSQModel(backbone)
+    assert model(torch.randn(2, 3, 32, 32))[0].shape == (2, 1280, 4, 4)
+    ready = [layer.input_quantizer.ready
+             for layer in layers_of(model).values()]
+    assert len(ready) == 52 and all(ready)
+    usual = MODELS.build(dict(backbone, strides=(2, 1, 2, 2, 2, 1, 2, 1)))
+    other = MODELS.build(dict(type='MobileNetV2', widen_factor=0.25))
+    other.load_state_dict(usual.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(usual(x), other(x))
+    with pytest.raises(ValueError, match='give eight'):
+        MODELS.build(dict(backbone, strides=(1, 2)))
+
+
 def test_per_channel_steps_count_each_channels_weights():
     model = lsq_model('classifier', per_channel=True)
     layer = model.backbone.layer2[0].conv1

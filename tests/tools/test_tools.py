@@ -79,6 +79,34 @@ def test_configs_train_resume_and_test(config, data, tmp_path):
     assert len(drawn) >= 6
 
 
+def test_fine_tuning_starts_from_a_float_model_and_resumes(data, tmp_path):
+    train = ROOT / 'tools' / 'train.py'
+    small = ('backbone.base_channels=4', 'backbone.stem_channels=4',
+             'head.in_channels=32')
+    options = ['train_dataloader.dataset.data_prefix=val',
+               'train_dataloader.batch_size=71', 'val_cfg=None',
+               'val_dataloader=None', 'val_evaluator=None']
+    run(train, PLAIN, '--work-dir', tmp_path / 'float', '--cfg-options',
+        'train_cfg.max_epochs=1', *options,
+        *(f'model.{option}' for option in small), cwd=data)
+    start = tmp_path / 'float' / 'epoch_1.pth'
+    command = (
+        train, ROOT / 'configs' / 'quantization' / 'digits' /
+        'resnet18-c16-w4a4_ausam_b64_digits.py', '--work-dir',
+        tmp_path / 'w4a4', '--resume', '--cfg-options', f'load_from={start}',
+        *options, *(f'model.architecture.{option}' for option in small))
+    out = run(*command, 'train_cfg.max_epochs=1', cwd=data)
+    assert f'Load checkpoint from {start}' in out
+    assert 'resumed epoch' not in out
+    out = run(*command, 'train_cfg.max_epochs=2', cwd=data)
+    assert 'resumed epoch: 1' in out and str(start) not in out.split(
+        'Load checkpoint from')[1].splitlines()[0]
+    steps = {name: value for name, value in torch.load(
+        tmp_path / 'w4a4' / 'epoch_2.pth')['state_dict'].items()
+             if name.endswith('quantizer.step')}
+    assert steps and all(value > 0 for value in steps.values())
+
+
 def test_amp_goes_to_the_base_which_wants_an_accelerator(data, tmp_path):
     config = next(c for c in CONFIGS if '_ausam_' in c.stem)
     out = run(ROOT / 'tools' / 'train.py', config, '--amp', '--work-dir',
