@@ -247,10 +247,11 @@ class AUSAM(TwoPassOptimWrapper):
         # Where the first pass overflowed, w + eps is w, and DLP unknown.
         dlp = (dlp + 0 * step.norm).double().cpu()
         self._mean_dlp = float(dlp.mean())
-        climb = step.draw.descend[step.draw.climb]
-        used = torch.zeros_like(climb) if self._keys is None \
-            else self._keys[climb]
         values = (before if self.scores == 'loss' else dlp).double().cpu()
+        climb = step.draw.descend[step.draw.climb]
+        if self._keys is None:  # no sample is known again
+            climb, values = climb[:0], values[:0]
+        used = climb if self._keys is None else self._keys[climb]
         if self.batch_sampler is not None:
             origins = torch.tensor([ticket.origin for ticket in self._tickets])
             used, values, origins = gather_observations(
@@ -261,7 +262,7 @@ class AUSAM(TwoPassOptimWrapper):
         if self.scores == 'loss':
             # The last loss, not a mean over those of an untrained model.
             self.history.replace(used, values)
-        elif self._keys is not None:
+        else:
             self.history.update(used, values)
 
     def connect(self, batch_sampler: AUSAMBatchSampler) -> None:

@@ -167,6 +167,15 @@ class Counted(Samples):
         return super().__getitem__(i)
 
 
+def test_a_random_subset_says_nothing_of_who_is_who(tmp_path):
+    train(tmp_path, wrapper=dict(PAPER, scores='uniform'), stop=6)
+    resumed = train(tmp_path, resume=True, stop=7)
+    sampler = resumed.optim_wrapper.batch_sampler
+    climbed = resumed.seen[0]['keys'][resumed.seen[0]['climb']]
+    known = sampler.keys[sampler.keys >= 0]
+    assert sorted(known.tolist()) == sorted(climbed.tolist())
+
+
 @pytest.mark.parametrize('workers', [
     dict(),
     dict(num_workers=1, prefetch_factor=2),
