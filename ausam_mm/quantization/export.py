@@ -246,7 +246,7 @@ def _insert(graph: Any, quantizers: dict, int4: bool) -> None:
     renamed: Dict[str, str] = {}
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        # Where the code comes from is nobody's business.
+        # Stack traces, with paths of the machine.
         del node.metadata_props[:]
         node.input[:] = [renamed.get(name, name) for name in node.input]
         if node.domain == DOMAIN:
