@@ -5,11 +5,11 @@ backbones and LSQModel with MMEngine. It imports neither mmpretrain nor
 mmpose: each costs only those who use it.
 """
 
-from . import compat, optim
+from . import compat
+from .engine import TwoPassOptimWrapper
 from .hooks import ExactResumeHook, InfoBatchHook
 from .losses import refuse_per_sample_loss, register_per_sample_loss
-from .models import MobileNetV2_CIFAR, PytorchCVBackbone
-from .optim import (
+from .methods import (
     AESAM,
     AUSAM,
     ESAM,
@@ -22,8 +22,10 @@ from .optim import (
     AELookSAM,
     LookSAM,
 )
+from .models import MobileNetV2_CIFAR, PytorchCVBackbone
 from .quantization import LSQModel, fold_batchnorm, quantize_model
 from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
+from .strategies import ResumableFSDPStrategy
 from .version import __version__
 
 compat.install()
@@ -32,7 +34,8 @@ __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
     'ExactResumeHook', 'FSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
     'LSQModel', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
-    'SAM', 'SSSAM', 'SampleHistory', 'VSAM', '__version__', 'compat',
-    'fold_batchnorm', 'optim', 'quantize_model', 'refuse_per_sample_loss',
+    'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
+    'TwoPassOptimWrapper', 'VSAM', '__version__', 'compat',
+    'fold_batchnorm', 'quantize_model', 'refuse_per_sample_loss',
     'register_per_sample_loss'
 ]

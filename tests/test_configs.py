@@ -158,7 +158,7 @@ def test_every_config_trains_two_steps(config, tmp_path, scope):
         WRAPPERS[method[1]] if method else OptimWrapper)
     if method:
         assert wrapper.num_steps == 2 and wrapper.samples_loaded == 4
-        assert wrapper.skipped_climbs == wrapper.skipped_steps == 0
+        assert wrapper.skipped_perturbations == wrapper.skipped_steps == 0
     if type(wrapper) is optim.AUSAM:
         # How the loss is made of samples is found out on the whole first
         # batch; of the second one sample is drawn, and goes through twice.

@@ -16,18 +16,18 @@ import ausam_mm  # noqa: F401
 class SquaredLoss(nn.Module):
     """Mean (or sum) over the batch of each sample's squared error."""
 
-    def __init__(self, law='mean'):
+    def __init__(self, reduction='mean'):
         super().__init__()
-        self.law = law
+        self.reduction = reduction
 
     def forward(self, pred, target):
-        return getattr((pred - target).pow(2).sum(1), self.law)()
+        return getattr((pred - target).pow(2).sum(1), self.reduction)()
 
 
 class ToyModel(BaseModel):
     """An MLP with, on demand, BatchNorm and dropout."""
 
-    def __init__(self, norm=False, dropout=0., law='mean'):
+    def __init__(self, norm=False, dropout=0., reduction='mean'):
         super().__init__()
         layers = [nn.Linear(6, 16)]
         if norm:
@@ -37,7 +37,7 @@ class ToyModel(BaseModel):
             layers.append(nn.Dropout(dropout))
         layers.append(nn.Linear(16, 3))
         self.net = nn.Sequential(*layers)
-        self.loss_module = SquaredLoss(law)
+        self.loss_module = SquaredLoss(reduction)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         if isinstance(inputs, list):  # pseudo_collate's

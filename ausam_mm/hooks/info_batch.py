@@ -13,9 +13,9 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import BatchSampler
 
+from ..engine import TwoPassOptimWrapper
 from ..losses import PerSampleLosses
 from ..losses.per_sample import PassRecord
-from ..optim import TwoPassOptimWrapper
 from ..sampling import InfoBatchSampler, batch_size
 from .exact_resume import _NumberedBatches
 
@@ -65,7 +65,7 @@ class InfoBatchHook(Hook):
         self._loaded: Optional[dict] = None
         self._sampler: Optional[InfoBatchSampler] = None
         self._losses: Optional[PerSampleLosses] = None
-        self._laws = {}
+        self._reductions = {}
         self._positions: Optional[Tensor] = None
         self._record: Optional[PassRecord] = None
         self._stack = ExitStack()
@@ -100,7 +100,7 @@ class InfoBatchHook(Hook):
             model = runner.model
             self._losses = PerSampleLosses(
                 model.module if is_model_wrapper(model) else model,
-                self._laws)
+                self._reductions)
 
     def before_train_epoch(self, runner) -> None:
         """Lets the sampler decide, and says how much it left.
@@ -206,7 +206,7 @@ class InfoBatchHook(Hook):
         """
         if self._sampler is not None:
             checkpoint[STATE] = dict(
-                self._sampler.state_dict(), laws=dict(self._laws))
+                self._sampler.state_dict(), reductions=dict(self._reductions))
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keeps the losses until it is known whether training resumes.
@@ -229,7 +229,7 @@ class InfoBatchHook(Hook):
             reason = (f'has the losses of {len(state["losses"])} samples, '
                       f'and the dataset has {size}')
         else:
-            self._laws.update(state['laws'])
+            self._reductions.update(state['reductions'])
             return self._sampler.load_state_dict(state)
         print_log(
             f'The checkpoint {reason}: InfoBatch starts with no known loss.',

@@ -2,31 +2,33 @@
 
 Forward hooks on the model's loss modules see what a module was called with
 and what it returned, and a rule turns that into one loss a sample. The batch
-loss must be the mean or the sum of these; which of the two (the law of the
-module) is found out on the first batch and told apart by comparing numbers.
+loss must be the mean or the sum of these; which of the two (the reduction of
+the module) is found out on the first batch by comparing numbers.
 """
 
 import copy
 import inspect
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Set, Union
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch._compile import _disable_dynamo
 from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ..internals import not_compiled
 
 Rule = Callable[..., Tensor]
 
-_RULES: Dict[str, Union[Rule, str]] = {}  # or why there is none
+_RULES: dict[str, Rule | str] = {}  # or why there is none
 # Classes whose forward torch.func.vmap could not map.
-_NOT_MAPPABLE: Set[type] = set()
+_NOT_MAPPABLE: set[type] = set()
 
 
-def register_per_sample_loss(*losses: Union[type, str]) -> Callable:
-    """Registers the rule by which a loss module's batch loss falls apart.
+def register_per_sample_loss(*losses: type | str) -> Callable:
+    """Registers the rule that splits a loss module's batch loss into samples'.
 
     A rule is a function ``rule(module, *args, **kwargs)``, called with what
     the module was called with. It returns the samples' losses, shape (N, ),
@@ -60,7 +62,7 @@ def register_per_sample_loss(*losses: Union[type, str]) -> Callable:
     return decorator
 
 
-def refuse_per_sample_loss(reason: str, *modules: Union[type, str]) -> None:
+def refuse_per_sample_loss(reason: str, *modules: type | str) -> None:
     """Says of losses, or of heads, that they never separate into samples.
 
     A model that has one is refused when its training starts, also where
@@ -82,7 +84,7 @@ def _class_key(cls: type) -> str:
     return f'{cls.__module__.split(".")[0]}.{cls.__name__}'
 
 
-def _find_rule(module: nn.Module) -> Union[Rule, str, None]:
+def _find_rule(module: nn.Module) -> Rule | str | None:
     for cls in type(module).__mro__:
         if _class_key(cls) in _RULES:
             return _RULES[_class_key(cls)]
@@ -90,7 +92,7 @@ def _find_rule(module: nn.Module) -> Union[Rule, str, None]:
 
 
 def call_arguments(module: nn.Module, args: tuple,
-                   kwargs: dict) -> Dict[str, Any]:
+                   kwargs: dict) -> dict[str, Any]:
     """The arguments of a call by the names that ``module.forward`` gives."""
     bound = inspect.signature(module.forward).bind(*args, **kwargs)
     arguments = dict(bound.arguments)
@@ -105,7 +107,7 @@ def unreduced(module: nn.Module, *args, **kwargs) -> Tensor:
     return twin.forward(*args, **kwargs)
 
 
-def loss_modules(model: nn.Module) -> Dict[str, nn.Module]:
+def loss_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The modules of a model that compute its losses, outermost ones only.
 
     These are the modules that have a rule, whose class name ends with "Loss",
@@ -117,7 +119,7 @@ def loss_modules(model: nn.Module) -> Dict[str, nn.Module]:
     Returns:
         dict[str, nn.Module]: Loss modules by their names in the model.
     """
-    found: Dict[str, nn.Module] = {}
+    found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         kind = type(module).__name__
         if isinstance(module, (nn.ModuleList, nn.ModuleDict)) \
@@ -144,8 +146,8 @@ class PassRecord:
     """
     num_samples: int
     batch_size: int
-    weights: Optional[Tensor] = None
-    losses: Optional[Tensor] = None
+    weights: Tensor | None = None
+    losses: Tensor | None = None
 
 
 class PerSampleLosses:
@@ -157,21 +159,23 @@ class PerSampleLosses:
 
     Args:
         model (nn.Module): The model, without a distributed wrapper.
-        laws (dict[str, str]): The law of each loss module by its name,
-            'mean' or 'sum', as far as it is known. Laws found are added.
+        reductions (dict[str, str]): The reduction of each loss module by its
+            name, 'mean' or 'sum', as far as it is known. What is found out
+            is added.
 
     Raises:
         ValueError: If the model has no loss modules, or one of its modules
             never separates.
     """
 
-    def __init__(self, model: nn.Module, laws: Dict[str, str]) -> None:
+    def __init__(self, model: nn.Module, reductions: dict[str, str]) -> None:
         for name, module in model.named_modules():
             rule = _find_rule(module)
             if isinstance(rule, str):
                 raise self._refusal(name, module, rule)
+        self.model = model
         self.modules = loss_modules(model)
-        self.laws = laws
+        self.reductions = reductions
         self._verified = set()
         if not self.modules:
             raise ValueError(
@@ -181,9 +185,9 @@ class PerSampleLosses:
                 'which needs none.')
 
     @property
-    def laws_known(self) -> bool:
-        """Whether a batch has shown the law of a loss module already."""
-        return any(name in self.laws for name in self.modules)
+    def reductions_known(self) -> bool:
+        """Whether a batch has shown the reduction of a loss module."""
+        return any(name in self.reductions for name in self.modules)
 
     @contextmanager
     def watch(self, record: Callable[[], PassRecord]):
@@ -193,7 +197,7 @@ class PerSampleLosses:
             record (Callable): Returns the record of the pass; called when a
                 loss module is, since what a pass sees may be decided inside.
         """
-        handles: List[Any] = []
+        handles: list[Any] = []
         try:
             for name, module in self.modules.items():
                 handles.append(
@@ -222,22 +226,22 @@ class PerSampleLosses:
 
     def _hook(self, name: str, record: Callable[[], PassRecord]) -> Callable:
 
-        @_disable_dynamo
+        @not_compiled
         def hook(module, args, kwargs, output):
             now = record()
             with torch.set_grad_enabled(now.weights is not None):
                 losses = self._separate(name, module, args, kwargs, output,
                                         now.num_samples)
-            law = self._law(name, module, losses.detach(), output)
+            reduction = self._reduction(name, module, losses.detach(), output)
             detached = losses.detach()
             now.losses = (
                 detached if now.losses is None else now.losses + detached)
             if now.weights is not None:
                 weights = now.weights.to(losses)
-                if law == 'sum':
+                if reduction == 'sum':
                     weights = weights * now.batch_size
                 return (losses * weights).sum()
-            if law == 'sum' and now.num_samples < now.batch_size:
+            if reduction == 'sum' and now.num_samples < now.batch_size:
                 return output * (now.batch_size / now.num_samples)
             return None
 
@@ -267,14 +271,14 @@ class PerSampleLosses:
                 f'{tuple(losses.shape)} for {num_samples} samples')
         return losses
 
-    def _law(self, name: str, module: nn.Module, losses: Tensor,
+    def _reduction(self, name: str, module: nn.Module, losses: Tensor,
              output: Tensor) -> str:
         """Compares the batch loss with the samples', until that was decided.
 
         One sample, or a loss that is zero or not finite, decides nothing.
         """
         if name in self._verified:
-            return self.laws[name]
+            return self.reductions[name]
         loss = output.detach().double().mean()
         losses = losses.double()
         mean, total = losses.mean(), losses.sum()
@@ -284,21 +288,21 @@ class PerSampleLosses:
         is_mean = bool((loss - mean).abs() <= tolerance * scale)
         is_sum = bool((loss - total).abs() <= tolerance * scale * len(losses))
         if not loss.isfinite() or scale == 0 or len(losses) == 1:
-            return self.laws.get(name, 'mean')
-        law = 'mean' if is_mean else 'sum' if is_sum else None
-        if law is None:
+            return self.reductions.get(name, 'mean')
+        reduction = 'mean' if is_mean else 'sum' if is_sum else None
+        if reduction is None:
             raise self._refusal(
                 name, module, f'its value {loss:.6g} is neither the mean '
                 f'{mean:.6g} nor the sum {total:.6g} of the losses of the '
                 'samples alone')
-        self.laws[name] = law
+        self.reductions[name] = reduction
         self._verified.add(name)
-        if law == 'sum':
+        if reduction == 'sum':
             print_log(
                 f'The loss module `{name}` ({type(module).__name__}) sums '
                 'over the batch: on k of b samples it is multiplied by b/k.',
                 logger='current')
-        return law
+        return reduction
 
     @staticmethod
     def _refusal(name: str, module: nn.Module, reason: str) -> ValueError:

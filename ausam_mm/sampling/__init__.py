@@ -1,28 +1,26 @@
 """Which samples a training step sees."""
 
 from .batch import batch_size, sample_keys, take
-from .batch_sampler import (
-    DRAWER,
-    AUSAMBatchSampler,
-    counts_epochs,
-    draw_of,
-    tickets_of,
-)
+from .batch_sampler import SELECTOR, AUSAMBatchSampler, counts_epochs
 from .history import SampleHistory, gather_observations
 from .info_batch import InfoBatchSampler
 from .selection import (
-    Draw,
-    draw_multinomial,
-    draw_systematic,
+    Selection,
     inclusion_probabilities,
-    num_drawn,
+    num_selected,
+    sample_multinomial,
+    sample_systematic,
+    select_highest,
+    select_multinomial,
+    select_systematic,
     selection_probabilities,
 )
 
 __all__ = [
-    'AUSAMBatchSampler', 'DRAWER', 'Draw', 'InfoBatchSampler',
-    'SampleHistory', 'batch_size', 'counts_epochs', 'draw_multinomial',
-    'draw_of', 'draw_systematic', 'gather_observations',
-    'inclusion_probabilities', 'num_drawn', 'sample_keys',
-    'selection_probabilities', 'take', 'tickets_of'
+    'AUSAMBatchSampler', 'InfoBatchSampler', 'SELECTOR', 'SampleHistory',
+    'Selection', 'batch_size', 'counts_epochs', 'gather_observations',
+    'inclusion_probabilities', 'num_selected', 'sample_keys',
+    'sample_multinomial', 'sample_systematic', 'select_highest',
+    'select_multinomial', 'select_systematic', 'selection_probabilities',
+    'take'
 ]

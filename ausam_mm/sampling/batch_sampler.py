@@ -1,8 +1,11 @@
-"""Selection before decoding: what is not sampled is never loaded."""
+"""Selection before loading: what is not selected is never decoded."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.dist import get_rank
@@ -15,97 +18,122 @@ from torch.utils.data import BatchSampler, Sampler
 from ..checks import require
 from .history import gather_rows
 from .origins import Origins
-from .selection import Draw
+from .selection import Selection
 
-# Under this name a loaded data sample carries its ticket.
-_TICKET = 'ausam_ticket'
-# Under this name the message hub has a reference to the wrapper that draws.
-DRAWER = 'ausam_mm/drawer'
+# Under this name a loaded data sample carries its entry.
+_ENTRY = 'ausam_entry'
+# Under this name the message hub has a reference to the wrapper that selects.
+SELECTOR = 'ausam_mm/selector'
 # The key of a sample that was not loaded yet.
 _UNKNOWN = torch.iinfo(torch.int64).min
 
 
-class Ticket(NamedTuple):
-    """What is to be known of a sample that was drawn before it is loaded.
+class Entry(NamedTuple):
+    """What crosses the workers with a sample: where it was selected.
 
     Attributes:
-        rank (int): The process that drew it.
         batch (int): Number of the batch in the training.
-        place (int): The sample's place in the whole batch.
-        index (int): Its index in the dataset.
-        origin (int): The number that :class:`Origins` gives it.
-        size (int): Samples of the whole batch b.
-        drawn (int): Samples that were drawn of it k2.
-        climbs (int): 1 if the first pass sees it, else 0.
-        descend_weight (float): 1 / (b * pi) in the second pass, or NaN.
-        climb_weight (float): The same in the first pass, or NaN.
-        effective_size (float): Of the draw, or NaN.
+        position (int): The sample's position in the full batch.
     """
-    rank: int
     batch: int
-    place: int
-    index: int
-    origin: int
-    size: int
-    drawn: int
-    climbs: int
-    descend_weight: float
-    climb_weight: float
-    effective_size: float
+    position: int
 
 
-_RANK, _BATCH, _PLACE, _INDEX, _SIZE = map(
-    Ticket._fields.index, ('rank', 'batch', 'place', 'index', 'size'))
-_NO_ROWS = torch.empty(0, len(Ticket._fields), dtype=torch.float64)
+class _SelectedIndex(int):
+    """An index that takes its entry along to where the sample is loaded."""
 
-
-class _DrawnIndex(int):
-    """An index that takes its ticket along to where the sample is loaded."""
-
-    ticket: Ticket
+    entry: Entry
 
     @classmethod
-    def of(cls, row: List[float]) -> '_DrawnIndex':
-        ticket = Ticket(*map(int, row[:8]), *row[8:])
-        drawn = cls(ticket.index)
-        drawn.ticket = ticket
-        return drawn
+    def of(cls, index: int, entry: Entry) -> _SelectedIndex:
+        selected = cls(index)
+        selected.entry = entry
+        return selected
+
+
+class _Pending(NamedTuple):
+    """A batch that was selected and has not arrived.
+
+    Attributes:
+        selection (Selection): From the full batch.
+        indices (Tensor): Indices in the dataset of the samples that the
+            second pass sees, shape (k2, ), int64.
+    """
+    selection: Selection
+    indices: Tensor
+
+    def rows(self, number: int) -> Tensor:
+        """One row a sample, for checkpoints, shape (k2, 9), float64."""
+        selection, num = self.selection, len(self.indices)
+        columns = torch.full((9, num), math.nan, dtype=torch.float64)
+        columns[0], columns[1], columns[4] = get_rank(), number, selection.size
+        columns[2], columns[3] = selection.descent, self.indices
+        columns[5] = 0
+        columns[5, selection.ascent_in_descent] = 1
+        if selection.descent_weights is not None:
+            columns[6] = selection.descent_weights
+            columns[7, selection.ascent_in_descent] = selection.ascent_weights
+        if selection.effective_size is not None:
+            columns[8] = selection.effective_size
+        return columns.t().contiguous()
+
+    @classmethod
+    def from_rows(cls, rows: Tensor) -> _Pending:
+        """Undoes :meth:`rows`."""
+        descent, indices, ascends = rows[:, 2].long(), rows[:, 3].long(), \
+            rows[:, 5] == 1
+        weighted = not rows[:, 6].isnan().any()
+        effective = float(rows[0, 8])
+        return cls(
+            Selection(
+                int(rows[0, 4]), descent, descent[ascends],
+                rows[:, 6] if weighted else None,
+                rows[ascends, 7] if weighted else None,
+                None if math.isnan(effective) else effective), indices)
+
+
+_RANK, _BATCH = 0, 1  # columns of the rows
+_NO_ROWS = torch.empty(0, 9, dtype=torch.float64)
 
 
 @DATA_SAMPLERS.register_module()
 class AUSAMBatchSampler(BatchSampler):
-    """Draws AUSAM's share of each batch before the workers see an index.
+    """Selects AUSAM's part of each batch before the workers see an index.
 
     In the step, AUSAM leaves out what was decoded and augmented already.
-    This batch sampler asks the same wrapper for the same draw one stage
-    earlier: of each batch of the sampler underneath it hands on the drawn
-    indices alone (of a pair of ratios, the larger share). A ticket travels
-    with each sample, as meta information of its data sample, and tells the
-    wrapper the weights and which pass sees it; the wrapper then trains on
+    This batch sampler asks the same wrapper for the same selection one stage
+    earlier: of each batch of the sampler underneath it hands on the selected
+    indices alone (of a pair of ratios, the larger part). Each sample carries
+    the number of its batch and its position there, as meta information of its
+    data sample; the selection itself stays here. The wrapper then trains on
     what arrives. All options are the wrapper's.
 
-    Its length is that of the whole batches, so that progress, schedulers and
-    ``auto_scale_lr`` see the nominal batch. With workers a batch is drawn by
-    the scores of ``num_workers * prefetch_factor`` steps before, and that
+    Its length is that of the full batches, so that progress, schedulers and
+    ``auto_scale_lr`` see the nominal batch. With workers a batch is selected
+    by the scores of ``num_workers * prefetch_factor`` steps before, and that
     many of the first batches are used whole, since nothing is known when
-    they are drawn.
+    they are selected.
 
     The wrapper tells training samples apart by what their data samples say
     (:func:`sample_keys`), which is not known before they are loaded. So the
     batch sampler remembers, for each number that :class:`Origins` gives,
-    which sample it brought last: 8 bytes a sample, which the checkpoint
+    which sample it returned last: 8 bytes a sample, which the checkpoint
     holds, too, and which all processes learn alike. Where MMEngine loads
     another sample for one that fails, it is the other that is scored.
 
+    A checkpoint also holds the pending selections of all processes: with
+    workers they were made by scores of earlier steps, which are gone, and
+    rank 0, which saves alone, must know them all for an exact replay.
+
     Args:
         sampler (Sampler): What puts the indices into an order.
-        batch_size (int): Samples of a whole batch b, of one process.
+        batch_size (int): Samples of a full batch b, of one process.
         drop_last (bool): Whether an incomplete last batch is left out.
             Defaults to False.
 
     Attributes:
         skip (int): How many of the next batches are left out as if they were
-            trained already; ExactResumeHook sets it.
+            trained already; the exact-resume loops set it.
         keys (Tensor): The key of each numbered sample, shape (N, ), int64.
         trained (int): Number of the next batch to train.
 
@@ -122,11 +150,11 @@ class AUSAMBatchSampler(BatchSampler):
                  sampler: Sampler,
                  batch_size: int,
                  drop_last: bool = False,
-                 **unknown) -> None:
+                 **unknown: Any) -> None:
         if unknown:
             name = next(iter(unknown))
             raise TypeError(
-                f'AUSAMBatchSampler has no option {name}: it draws as AUSAM '
+                f'AUSAMBatchSampler has no option {name}: it selects as AUSAM '
                 'says, so set the options of the selection in optim_wrapper.')
         super().__init__(sampler, batch_size, drop_last)
         dataset = getattr(sampler, 'dataset',
@@ -139,99 +167,143 @@ class AUSAMBatchSampler(BatchSampler):
         self.skip = 0
         self.origins = Origins(dataset)
         self.keys = torch.full((len(self.origins), ), _UNKNOWN)
-        self.trained: Optional[int] = None
-        self._number = 0  # of the next batch to draw
-        self._fresh = [_NO_ROWS]
-        self._pending = _NO_ROWS
+        self.trained: int | None = None
+        self._number = 0  # of the next batch to select
+        self._pending: dict[int, _Pending] = {}  # by number, of this process
+        self._new_rows = [_NO_ROWS]
+        self._all_rows = _NO_ROWS  # of all processes, for the checkpoint
         # Data loaders fetch a batch by this, where a dataset has it.
         load = getattr(dataset, '__getitems__', None) or partial(
             load_each, dataset)
-        dataset.__getitems__ = partial(_load_with_tickets, load)
+        dataset.__getitems__ = partial(_load_with_entries, load)
 
-    def __iter__(self) -> Iterator[List[int]]:
-        """The drawn indices of each batch.
+    def __iter__(self) -> Iterator[list[int]]:
+        """The selected indices of each batch.
 
         Raises:
             RuntimeError: If no AUSAM trains.
         """
         first = True
         for batch in super().__iter__():
-            drawer = self._drawer()
-            if drawer is not None:
-                drawer.connect(self)
+            selector = self._selector()
+            if selector is not None:
+                selector.connect(self)
                 if self.trained is None:
-                    self.trained = drawer.num_steps
+                    self.trained = selector.num_steps
                 if first:
                     self._find_number()
             first = False
             if self.skip:
                 self.skip -= 1
                 continue
-            rows = self._draw(drawer, torch.tensor(batch))
-            self._number += 1
-            yield [_DrawnIndex.of(row) for row in rows.tolist()]
+            indices = torch.tensor(batch)
+            selection = self._select(selector, indices)
+            number, self._number = self._number, self._number + 1
+            pending = _Pending(selection, indices[selection.descent])
+            self._pending[number] = pending
+            if selector is not None and number >= self.trained:
+                self._new_rows.append(pending.rows(number))
+            yield [
+                _SelectedIndex.of(index, Entry(number, position))
+                for index, position in zip(pending.indices.tolist(),
+                                           selection.descent.tolist())
+            ]
 
-    def arrive(self, ticket: Ticket) -> None:
-        """Is told that a batch is being trained.
+    def arrived(self, data: Any) -> Selection:
+        """What the passes see of a batch that was selected and is loaded.
 
         Args:
-            ticket (Ticket): That of one of its samples.
+            data (dict | tuple | list): What the data loader returned.
+
+        Returns:
+            Selection: Of the samples that were loaded, with their
+            ``origins``.
+
+        Raises:
+            ValueError: If its samples do not say where they were selected.
         """
-        # Resumed by a loop that does not throw away what comes first.
+        entries = _entries_of(data)
+        require(
+            entries is not None,
+            'AUSAMBatchSampler has selected this batch, but its data samples '
+            'do not say so, and AUSAM would select from it once more: keep '
+            'their meta information in collate_fn, or leave train_dataloader.'
+            'batch_sampler out.')
+        number = entries[0].batch
+        # Resumed by a loop that does not replay trained batches.
         self._number = max(self._number, self.trained)
-        self.trained = max(self.trained, ticket.batch + 1)
+        self.trained = max(self.trained, number + 1)
+        self._pending = {key: pending for key, pending in
+                         self._pending.items() if key >= number}
+        selection, indices = self._pending[number]
+        place = torch.searchsorted(
+            selection.descent,
+            torch.tensor([entry.position for entry in entries]))
+        num = len(entries)
+        everything = len(selection.descent) == selection.size
+        part = Selection(
+            num if everything else selection.size, torch.arange(num),
+            torch.isin(place, selection.ascent_in_descent).nonzero().flatten(),
+            effective_size=selection.effective_size, loaded=num,
+            origins=self.origins.of(indices[place]))
+        if selection.descent_weights is not None:
+            part.descent_weights = selection.descent_weights[place]
+            part.ascent_weights = selection.ascent_weights[torch.searchsorted(
+                selection.ascent_in_descent, place[part.ascent])]
+        if not len(part.ascent):  # a collate_fn has dropped them
+            part.ascent = part.descent
+            part.ascent_weights = part.descent_weights
+        return part
 
     def learn(self, origins: Tensor, keys: Tensor) -> None:
         """Learns which samples arrived; every process has to call it.
 
         Args:
-            origins (Tensor): What the samples of all processes were drawn
+            origins (Tensor): What the samples of all processes were selected
                 as, shape (n, ), int64.
             keys (Tensor): Their keys, shape (n, ), int64.
         """
         # NumPy's last one wins where a sample came twice.
         self.keys.numpy()[origins.numpy()] = keys.numpy()
-        # MMEngine saves checkpoints in the first process alone, so it has to
-        # know what is on its way in the others.
-        fresh = torch.cat(gather_rows(torch.cat(self._fresh)))
-        self._fresh = [_NO_ROWS]
-        pending = self._pending
-        if len(fresh):  # what was drawn again, it replaces
-            pending = pending[pending[:, _BATCH] < fresh[:, _BATCH].min()]
-        pending = torch.cat([pending, fresh])
-        self._pending = pending[pending[:, _BATCH] >= self.trained]
+        new = torch.cat(gather_rows(torch.cat(self._new_rows)))
+        self._new_rows = [_NO_ROWS]
+        rows = self._all_rows
+        if len(new):  # what was selected again, it replaces
+            rows = rows[rows[:, _BATCH] < new[:, _BATCH].min()]
+        rows = torch.cat([rows, new])
+        self._all_rows = rows[rows[:, _BATCH] >= self.trained]
 
-    def state_dict(self) -> dict:
-        """What it learnt, and what is drawn but not trained."""
+    def state_dict(self) -> dict[str, Any]:
+        """What it learned, and what is selected but not trained."""
         return dict(
             trained=self.trained,
             keys=self.keys.clone(),
-            pending=self._pending.clone())
+            pending=self._all_rows.clone())
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what :meth:`state_dict` returned.
 
         Args:
             state (dict): The state. If it is that of a dataset of another
-                size, which sample an index stands for is learnt anew.
+                size, which sample an index stands for is learned anew.
         """
         self.trained = state['trained']
         if len(state['keys']) == len(self.keys):
             self.keys = state['keys'].clone()
-            self._pending = state['pending'].clone()
+            self._all_rows = state['pending'].clone()
 
     @staticmethod
-    def _drawer() -> Any:
-        """The wrapper that draws, or None before it is built."""
+    def _selector() -> Any:
+        """The wrapper that selects, or None before it is built."""
         info = MessageHub.get_current_instance().runtime_info
-        drawer = info.get(DRAWER, lambda: None)()
+        selector = info.get(SELECTOR, lambda: None)()
         # MMEngine 0.10.7 has its workers load before it builds the wrapper.
-        if drawer is None and 'max_iters' in info:
+        if selector is None and 'max_iters' in info:
             raise RuntimeError(
-                'AUSAMBatchSampler draws by what AUSAM has learnt, but '
+                'AUSAMBatchSampler selects by what AUSAM has learned, but '
                 "another optimizer wrapper trains here: set type='AUSAM' in "
                 'optim_wrapper, or leave train_dataloader.batch_sampler out.')
-        return drawer
+        return selector
 
     def _find_number(self) -> None:
         """Finds out which batch of the training an iteration starts with."""
@@ -241,96 +313,36 @@ class AUSAMBatchSampler(BatchSampler):
         if self.skip or self._number > self.trained or counts_epochs(
                 MessageHub.get_current_instance()):
             self._number = self.trained
-            self._fresh = [_NO_ROWS]
+            self._new_rows = [_NO_ROWS]
 
-    def _draw(self, drawer: Any, indices: Tensor) -> Tensor:
-        """The tickets of the next batch as rows, shape (k2, 11)."""
-        if drawer is None or self._number < self.trained:
-            return self._rows(indices, Draw.everything(len(indices)))
-        rows = self._drawn_before(indices)
-        if rows is None:
-            rows = self._rows(indices, drawer.choose(
-                len(indices), self.keys[self.origins.of(indices)],
-                self._number))
-        self._fresh.append(rows)
-        return rows
+    def _select(self, selector: Any, indices: Tensor) -> Selection:
+        """The selection from the next batch."""
+        if selector is None or self._number < self.trained:
+            return Selection.full_batch(len(indices))
+        return self._selected_before(indices) or selector.select_from(
+            len(indices), self.keys[self.origins.of(indices)], self._number)
 
-    def _drawn_before(self, indices: Tensor) -> Optional[Tensor]:
-        """What the training that is resumed had drawn of the batch already."""
-        rows = self._pending
+    def _selected_before(self, indices: Tensor) -> Selection | None:
+        """What the resumed training had selected from the batch already."""
+        rows = self._all_rows
         rows = rows[(rows[:, _RANK] == get_rank())
                     & (rows[:, _BATCH] == self._number)]
-        if len(rows):
-            size, places = rows[0, _SIZE], rows[:, _PLACE].long()
-            if size == len(indices) and torch.equal(
-                    indices[places], rows[:, _INDEX].long()):
-                return rows
-        return None
-
-    def _rows(self, indices: Tensor, draw: Draw) -> Tensor:
-        num = len(draw.descend)
-        indices = indices[draw.descend]
-        nan = torch.full((num, ), math.nan, dtype=torch.float64)
-        climbs, climb_weights = torch.zeros(num), nan.clone()
-        climbs[draw.climb] = 1
-        if draw.climb_weights is not None:
-            climb_weights[draw.climb] = draw.climb_weights
-        ticket = Ticket(
-            get_rank(), self._number, draw.descend, indices,
-            self.origins.of(indices), draw.size, num, climbs,
-            nan if draw.descend_weights is None else draw.descend_weights,
-            climb_weights,
-            nan if draw.effective_size is None else draw.effective_size)
-        return torch.stack([
-            torch.as_tensor(column, dtype=torch.float64).expand(num)
-            for column in ticket], dim=1)
+        if not len(rows):
+            return None
+        pending = _Pending.from_rows(rows)
+        same = pending.selection.size == len(indices) and torch.equal(
+            indices[pending.selection.descent], pending.indices)
+        return pending.selection if same else None
 
 
-def tickets_of(data: Any) -> Optional[List[Ticket]]:
-    """The tickets of a batch that was drawn before it was loaded.
-
-    Args:
-        data (dict | tuple | list): What the data loader returned.
-
-    Returns:
-        list[Ticket], optional: One for each sample, or None if any has none.
-    """
+def _entries_of(data: Any) -> list[Entry] | None:
+    """The entries of a batch's samples, or None if any has none."""
     samples = data.get('data_samples') if isinstance(data, Mapping) else None
     if samples is None or isinstance(samples, Tensor) or not len(samples):
         return None
-    tickets = [sample.get(_TICKET) if hasattr(sample, 'get') else None
+    entries = [sample.get(_ENTRY) if hasattr(sample, 'get') else None
                for sample in samples]
-    return None if None in tickets else tickets
-
-
-def draw_of(tickets: List[Ticket]) -> Draw:
-    """The draw of the samples of a batch that arrived.
-
-    Args:
-        tickets (list[Ticket]): Theirs.
-
-    Returns:
-        Draw: What the passes see; of everything, if all was drawn.
-    """
-    first, num = tickets[0], len(tickets)
-    weights = torch.tensor(
-        [(ticket.descend_weight, ticket.climb_weight) for ticket in tickets],
-        dtype=torch.float64)
-    climb = torch.tensor([ticket.climbs for ticket in tickets]).nonzero()
-    climb = climb.flatten()
-    if len(climb):
-        weights1 = weights[climb, 1]
-    else:  # a collate_fn has dropped them
-        climb, weights1 = torch.arange(num), weights[:, 0]
-    weighted = not weights[:, 0].isnan().any()
-    return Draw(
-        num if first.drawn == first.size else first.size,
-        torch.arange(num),
-        climb,
-        weights[:, 0] if weighted else None,
-        weights1 if weighted else None,
-        None if math.isnan(first.effective_size) else first.effective_size,
-        loaded=num)
+    return None if None in entries else entries
 
 
 def counts_epochs(hub: MessageHub) -> bool:
@@ -342,32 +354,32 @@ def counts_epochs(hub: MessageHub) -> bool:
     return (hub.runtime_info.get('max_epochs') or 1) > 1
 
 
-def load_each(dataset: Any, indices: List[int]) -> list:
+def load_each(dataset: Any, indices: list[int]) -> list:
     """The samples with these indices, as a data loader would load them."""
     return [dataset[index] for index in indices]
 
 
-def _load_with_tickets(load: Callable[[List[int]], list],
-                       indices: List[int]) -> list:
-    """Loads samples, wherever it is done, and hands out their tickets."""
+def _load_with_entries(load: Callable[[list[int]], list],
+                       indices: list[int]) -> list:
+    """Loads samples, in whichever process, and hands out their entries."""
     samples = load([int(index) for index in indices])
     return [
-        _with_ticket(sample, index.ticket)
-        if isinstance(index, _DrawnIndex) else sample
+        _with_entry(sample, index.entry)
+        if isinstance(index, _SelectedIndex) else sample
         for index, sample in zip(indices, samples)
     ]
 
 
-def _with_ticket(sample: Any, ticket: Ticket) -> dict:
+def _with_entry(sample: Any, entry: Entry) -> dict:
     data_sample = sample.get('data_samples') if isinstance(
         sample, Mapping) else None
     if not isinstance(data_sample, BaseDataElement):
         raise ValueError(
-            'AUSAMBatchSampler says by the data samples which pass sees them, '
-            'but the dataset has none: return a dict with `inputs` and '
-            '`data_samples`, a BaseDataElement, as PackInputs does, or leave '
-            'train_dataloader.batch_sampler out.')
+            'AUSAMBatchSampler says by the data samples where they were '
+            'selected, but the dataset has none: return a dict with `inputs` '
+            'and `data_samples`, a BaseDataElement, as PackInputs does, or '
+            'leave train_dataloader.batch_sampler out.')
     # A dataset may keep what it returns and return it once more.
     data_sample = data_sample.new()
-    data_sample.set_field(ticket, _TICKET, field_type='metainfo')
+    data_sample.set_field(entry, _ENTRY, field_type='metainfo')
     return {**sample, 'data_samples': data_sample}

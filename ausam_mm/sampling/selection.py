@@ -1,61 +1,73 @@
-"""Probabilities and draws: pure functions of tensors on the CPU."""
+"""Probabilities and selections: pure functions of tensors on the CPU."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 import torch
 from torch import Tensor
 
 
 @dataclass
-class Draw:
+class Selection:
     """The samples of one batch that the two passes of a step see.
 
     Attributes:
-        size (int): Number of samples b of the batch it was drawn from.
-        descend (Tensor): Positions in the batch that the second pass sees,
+        size (int): Number of samples b of the batch it was made from.
+        descent (Tensor): Positions in the batch that the second pass sees,
             ascending, shape (k2, ), int64.
-        climb (Tensor): Positions within ``descend`` that the first pass sees,
-            ascending, shape (k1, ), int64.
-        descend_weights (Tensor, optional): What each loss of the second pass
+        ascent (Tensor): Positions in the batch that the first pass sees, a
+            part of ``descent``, ascending, shape (k1, ), int64.
+        descent_weights (Tensor, optional): What each loss of the second pass
             is multiplied with, 1 / (b * pi), shape (k2, ). None leaves the
             model's own batch loss. Defaults to None.
-        climb_weights (Tensor, optional): The same of the first pass, shape
+        ascent_weights (Tensor, optional): The same of the first pass, shape
             (k1, ). Defaults to None.
-        effective_size (float, optional): How many samples share the draw's
+        effective_size (float, optional): How many samples share the
             probability, (sum q)^2 / sum q^2, between 1 and b. Defaults to
             None, for b.
         loaded (int, optional): Samples of the batch that were loaded, to
             which the positions refer. Defaults to None, for b.
+        keys (Tensor, optional): Keys of the loaded samples, shape
+            (loaded, ), int64 (see :func:`sample_keys`). Defaults to None.
+        origins (Tensor, optional): Their numbers in the dataset, shape
+            (loaded, ), int64 (see :class:`Origins`). Defaults to None.
     """
     size: int
-    descend: Tensor
-    climb: Tensor
-    descend_weights: Optional[Tensor] = None
-    climb_weights: Optional[Tensor] = None
-    effective_size: Optional[float] = None
-    loaded: Optional[int] = None
+    descent: Tensor
+    ascent: Tensor
+    descent_weights: Tensor | None = None
+    ascent_weights: Tensor | None = None
+    effective_size: float | None = None
+    loaded: int | None = None
+    keys: Tensor | None = None
+    origins: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.loaded is None:
             self.loaded = self.size
 
     @classmethod
-    def everything(cls, size: int) -> 'Draw':
-        """Both passes see the whole batch."""
+    def full_batch(cls, size: int) -> Selection:
+        """Both passes see all samples."""
         return cls(size, torch.arange(size), torch.arange(size))
 
     @property
-    def same(self) -> bool:
+    def same_samples(self) -> bool:
         """Whether both passes see the same samples."""
-        return len(self.climb) == len(self.descend)
+        return len(self.ascent) == len(self.descent)
+
+    @property
+    def ascent_in_descent(self) -> Tensor:
+        """Positions of the first pass's samples among the second's."""
+        return torch.searchsorted(self.descent, self.ascent)
 
 
-def num_drawn(ratio: float, size: int) -> int:
+def num_selected(ratio: float, size: int) -> int:
     """How many samples a ratio of a batch is: max(1, floor(ratio * size)).
 
     Args:
-        ratio (float): The share of the batch, in (0, 1].
+        ratio (float): The ratio, in (0, 1].
         size (int): The number of samples of the batch.
 
     Returns:
@@ -90,13 +102,13 @@ def selection_probabilities(scores: Tensor, s_min: float,
     return s_min + (s_max - s_min) * relative
 
 
-def draw_multinomial(q: Tensor, num: int,
-                     generator: Optional[torch.Generator] = None) -> Tensor:
-    """Draws without replacement, each draw with probability proportional to q.
+def sample_multinomial(q: Tensor, num: int,
+                       generator: torch.Generator | None = None) -> Tensor:
+    """Sampling without replacement, with probability proportional to q.
 
     A race of exponential clocks (Efraimidis and Spirakis, 2006) gives the same
-    distribution as drawing one sample after the other, and its first ``m``
-    samples are themselves such a draw of size ``m``.
+    distribution as taking one sample after the other, and its first ``m``
+    samples are themselves such a subset of size ``m``.
 
     Args:
         q (Tensor): Relative probabilities, shape (b, ), not negative.
@@ -104,7 +116,7 @@ def draw_multinomial(q: Tensor, num: int,
         generator (torch.Generator, optional): Source of randomness.
 
     Returns:
-        Tensor: Positions in the order in which they were drawn, shape (k, ).
+        Tensor: Positions in the order in which they were taken, shape (k, ).
     """
     clocks = torch.empty(
         len(q), dtype=torch.double).exponential_(generator=generator)
@@ -139,11 +151,11 @@ def inclusion_probabilities(q: Tensor, num: int) -> Tensor:
     return pi
 
 
-def draw_systematic(pi: Tensor,
-                    generator: Optional[torch.Generator] = None) -> Tensor:
+def sample_systematic(pi: Tensor,
+                      generator: torch.Generator | None = None) -> Tensor:
     """Systematic sampling: inclusion probabilities exactly ``pi``.
 
-    The samples' probabilities are laid end to end, and those are drawn on
+    The samples' probabilities are laid end to end, and those are taken on
     which a comb of spacing 1 with a random start falls (Madow, 1949).
 
     Args:
@@ -166,3 +178,77 @@ def draw_systematic(pi: Tensor,
     comb = start + torch.arange(wanted, dtype=torch.double)
     hit = torch.searchsorted(ends, comb, right=True).clamp(max=len(open_) - 1)
     return torch.cat([certain, open_[hit]]).sort().values
+
+
+def effective_size(q: Tensor) -> float:
+    """How many samples share the probability, (sum q)^2 / sum q^2.
+
+    Args:
+        q (Tensor): Relative probabilities, shape (b, ).
+    """
+    return float(q.sum()**2 / (q**2).sum())
+
+
+def select_multinomial(q: Tensor, num_ascent: int, num_descent: int,
+                       generator: torch.Generator) -> Selection:
+    """The paper's selection: without replacement, in proportion to q.
+
+    Args:
+        q (Tensor): Relative probabilities, shape (b, ).
+        num_ascent (int): Samples of the first pass k1.
+        num_descent (int): Samples of the second pass k2, at least k1.
+        generator (torch.Generator): Source of randomness.
+
+    Returns:
+        Selection: The first pass sees those that were taken first.
+    """
+    taken = sample_multinomial(q, num_descent, generator)
+    return Selection(
+        len(q), taken.sort().values, taken[:num_ascent].sort().values,
+        effective_size=effective_size(q))
+
+
+def select_systematic(q: Tensor, num_ascent: int, num_descent: int,
+                      weighted: bool,
+                      generator: torch.Generator) -> Selection:
+    """A selection whose inclusion probabilities are known exactly.
+
+    Args:
+        q (Tensor): Relative probabilities, shape (b, ).
+        num_ascent (int): Samples of the first pass k1.
+        num_descent (int): Samples of the second pass k2, at least k1.
+        weighted (bool): Whether losses are weighted 1 / (b * pi), so that the
+            sampled gradient is unbiased.
+        generator (torch.Generator): Source of randomness.
+
+    Returns:
+        Selection: The first pass sees a systematic sample of the second's.
+    """
+    size = len(q)
+    pi2 = inclusion_probabilities(q, num_descent)
+    descent = sample_systematic(pi2, generator)
+    pi1 = inclusion_probabilities(q[descent], num_ascent)
+    within = sample_systematic(pi1, generator) \
+        if num_ascent < num_descent else torch.arange(num_descent)
+    descent_weights = ascent_weights = None
+    if weighted:
+        descent_weights = 1 / (size * pi2[descent])
+        ascent_weights = (descent_weights / pi1)[within]
+    return Selection(size, descent, descent[within], descent_weights,
+                     ascent_weights, effective_size(q))
+
+
+def select_highest(scores: Tensor, num_ascent: int,
+                   num_descent: int) -> Selection:
+    """The samples with the highest scores; unknown ones (NaN) come first.
+
+    Args:
+        scores (Tensor): Scores, shape (b, ).
+        num_ascent (int): Samples of the first pass k1.
+        num_descent (int): Samples of the second pass k2, at least k1.
+    """
+    highest = scores.nan_to_num(nan=float('inf')).argsort(
+        descending=True, stable=True)
+    return Selection(
+        len(scores), highest[:num_descent].sort().values,
+        highest[:num_ascent].sort().values)

@@ -35,8 +35,9 @@ def assert_same_ending(whole, resumed, stop):
     """Weights, momentum, table, counters, and what was logged since."""
     states = [[run.model.state_dict(), run.optim_wrapper.state_dict()]
               for run in (whole, resumed)]
-    laws = [state[1].get('ausam_mm', {}).pop('laws', None) for state in states]
-    assert laws[0] == laws[1]
+    reductions = [state[1].get('ausam_mm', {}).pop('reductions', None)
+                  for state in states]
+    assert reductions[0] == reductions[1]
     torch.testing.assert_close(*states, rtol=0, atol=0)
     lines = [[{name: value for name, value in line.items()
                if 'time' not in name} for line in scalars(run)][stop - LENGTH:]

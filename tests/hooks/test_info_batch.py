@@ -81,7 +81,7 @@ def messages():
     log.removeHandler(handler)
 
 
-def reference(epochs, r=0.5, weighted=True, law='mean', rho=None):
+def reference(epochs, r=0.5, weighted=True, reduction='mean', rho=None):
     """InfoBatch in plain torch, on given batches; returns model and losses.
 
     Args:
@@ -89,7 +89,7 @@ def reference(epochs, r=0.5, weighted=True, law='mean', rho=None):
         weighted: Whether kept samples below the mean weigh more.
         rho: SAM's radius, or None for SGD.
     """
-    model, data = build(law=law), Samples(size=SIZE).data
+    model, data = build(reduction=reduction), Samples(size=SIZE).data
     params = list(model.parameters())
     optimizer = torch.optim.SGD(params, lr=0.02, momentum=0.9)
     last = {}
@@ -110,7 +110,7 @@ def reference(epochs, r=0.5, weighted=True, law='mean', rho=None):
 
             def gradient():
                 losses = sample_losses(model, part)  # noqa: B023
-                loss = getattr(factor * losses, law)()  # noqa: B023
+                loss = getattr(factor * losses, reduction)()  # noqa: B023
                 return losses.detach(), torch.autograd.grad(loss, params)
 
             losses, grads = gradient()
@@ -152,13 +152,13 @@ def reference_without_weights(batches, options):
 
 
 @pytest.mark.parametrize('options', [
-    dict(), dict(r=0.3), dict(law='sum'), dict(num_workers=2)], ids=str)
+    dict(), dict(r=0.3), dict(reduction='sum'), dict(num_workers=2)], ids=str)
 def test_it_is_the_papers_algorithm(tmp_path, options):
     workers = options.pop('num_workers', 0)
     orders = Orders()
     run = train(
         tmp_path, hooks=[orders], r=options.get('r', 0.5),
-        model=build(law=options.get('law', 'mean')),
+        model=build(reduction=options.get('reduction', 'mean')),
         loader=dict(num_workers=workers, persistent_workers=workers > 0))
     assert_is_reference(run, orders, **options)
     assert len(orders.epochs[0]) == len(orders.epochs[-1]) == SIZE
@@ -182,7 +182,7 @@ def test_with_r_0_it_is_plain_training_bit_for_bit(tmp_path, wrapper):
             hooks=[dict(type='ExactResumeHook')], **options)
         assert run.iter == 3 * 8
         states.append([run.model.state_dict(), run.optim_wrapper.state_dict()])
-        states[-1][1].get('ausam_mm', {}).pop('laws', None)
+        states[-1][1].get('ausam_mm', {}).pop('reductions', None)
     torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
@@ -303,7 +303,7 @@ def test_the_state_in_a_checkpoint_is_plain(tmp_path):
     torch.save(checkpoint['ausam_mm_info_batch'], tmp_path / 'state.pth')
     state = torch.load(tmp_path / 'state.pth', weights_only=True)
     assert len(state['losses']) == SIZE
-    assert state['laws'] == dict(loss_module='mean')
+    assert state['reductions'] == dict(loss_module='mean')
 
 
 @pytest.mark.parametrize('before,message', [

@@ -55,7 +55,7 @@ def test_the_losses_are_those_of_the_module_on_one_sample(
                                atol=1e-6)
     sums = kind == 'KLDiscretLoss' or options.get('reduction') == 'sum' \
         or options.get('size_average') is False
-    assert losses.laws == {'loss_module': 'sum' if sums else 'mean'}
+    assert losses.reductions == {'loss_module': 'sum' if sums else 'mean'}
     assert torch.equal(output, module(*args, **kwargs))
     assert record.losses.std() > 0
 
@@ -169,7 +169,7 @@ def test_a_users_rule_is_used():
         torch.testing.assert_close(
             record.losses, (POINTS[0] - POINTS[1]).abs().flatten(1).sum(1))
         assert CountingLoss.calls == 2  # the module's own, and the rule's
-        assert losses.laws == {'loss_module': 'mean'}
+        assert losses.reductions == {'loss_module': 'mean'}
     finally:
         rules.clear()
         rules.update(before)
@@ -182,11 +182,11 @@ def test_a_subset_of_a_sum_is_scaled_to_the_batch():
     torch.testing.assert_close(output, record.losses.sum() * 15 / N)
 
 
-def test_one_sample_decides_no_law():
+def test_one_sample_decides_no_reduction():
     module = build_loss('mmpose', 'KeypointMSELoss', {})
     args = tuple(h[:1] for h in HEATMAPS)
     _, record, losses = watched(module, args, {}, num_samples=1)
-    assert not losses.laws_known and record.losses.shape == (1, )
+    assert not losses.reductions_known and record.losses.shape == (1, )
 
 
 def test_only_the_outermost_loss_modules_count():

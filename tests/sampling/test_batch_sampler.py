@@ -67,12 +67,13 @@ class Steps(Hook):
         wrapper, observe = runner.optim_wrapper, runner.optim_wrapper.observe
 
         def spy(step):
-            draw = step.draw
+            selection = step.selection
             self.seen.append(dict(
-                loaded=draw.loaded, size=draw.size,
-                keys=sample_keys(self.data)[draw.descend], climb=draw.climb,
-                weights=[draw.descend_weights, draw.climb_weights],
-                effective=draw.effective_size,
+                loaded=selection.loaded, size=selection.size,
+                keys=sample_keys(self.data)[selection.descent],
+                ascent=selection.ascent_in_descent,
+                weights=[selection.descent_weights, selection.ascent_weights],
+                effective=selection.effective_size,
                 losses=[step.first.losses, step.second.losses]))
             observe(step)
 
@@ -105,7 +106,7 @@ def train(work_dir, wrapper=PAPER, drawing=True, stop=None, hooks=(),
 def state(run):
     """Weights and everything that the wrapper keeps."""
     wrapper = run.optim_wrapper.state_dict()
-    assert wrapper['ausam_mm'].pop('laws')
+    assert wrapper['ausam_mm'].pop('reductions')
     return [run.model.state_dict(), wrapper]
 
 
@@ -135,7 +136,7 @@ def messages():
     dict(by_epoch=False, length=LENGTH),
     dict(by_epoch=False, length=LENGTH, endless=False),
     dict(size=20),
-    dict(model=lambda: ToyModel(law='sum').double()),
+    dict(model=lambda: ToyModel(reduction='sum').double()),
 ], ids=['paper', 'pair', 'weights', 'uniform', 'loss', 'accumulation',
         'in iterations', 'endless', 'passes', 'incomplete batch', 'sum'])
 def test_it_draws_what_the_step_would(tmp_path, options):
@@ -171,9 +172,9 @@ def test_a_random_subset_says_nothing_of_who_is_who(tmp_path):
     train(tmp_path, wrapper=dict(PAPER, scores='uniform'), stop=6)
     resumed = train(tmp_path, resume=True, stop=7)
     sampler = resumed.optim_wrapper.batch_sampler
-    climbed = resumed.seen[0]['keys'][resumed.seen[0]['climb']]
+    perturbed = resumed.seen[0]['keys'][resumed.seen[0]['ascent']]
     known = sampler.keys[sampler.keys >= 0]
-    assert sorted(known.tolist()) == sorted(climbed.tolist())
+    assert sorted(known.tolist()) == sorted(perturbed.tolist())
 
 
 @pytest.mark.parametrize('workers', [
@@ -195,9 +196,9 @@ def test_what_is_not_drawn_is_not_loaded(tmp_path, workers):
     assert counts == [SIZE, *[3 * SIZE // 4] * (EPOCHS - 1)]
     assert run.optim_wrapper.samples_loaded == sum(counts)
     assert run.optim_wrapper.samples_offered == SIZE * EPOCHS
-    climbed = sum(len(seen['climb']) for seen in run.seen)
-    assert run.optim_wrapper.samples_backpropagated == sum(counts) + climbed
-    assert climbed == SIZE + SIZE // 4 * (EPOCHS - 1)
+    perturbed = sum(len(seen['ascent']) for seen in run.seen)
+    assert run.optim_wrapper.samples_backpropagated == sum(counts) + perturbed
+    assert perturbed == SIZE + SIZE // 4 * (EPOCHS - 1)
 
 
 @pytest.mark.parametrize('workers', ['one', 'persistent'])
@@ -218,16 +219,16 @@ def test_the_nominal_batch_is_what_others_see(tmp_path):
                 enable=True, base_batch_size=2 * BATCH))
     assert run.optim_wrapper.get_lr()['lr'] == [0.01]
     assert len(run.train_dataloader) == 3 and run.max_iters == 12
-    assert sum('AUSAMBatchSampler draws' in line for line in said) <= 1
+    assert sum('AUSAMBatchSampler selects' in line for line in said) <= 1
     dropped = train(tmp_path / 'b', size=20, loader=dict(
         batch_sampler=dict(DRAWING, drop_last=True)), drawing=False)
     assert len(dropped.train_dataloader) == 2 and dropped.iter == 8
     assert {seen['size'] for seen in dropped.seen} == {BATCH}
 
 
-def test_one_line_says_that_the_loader_draws(tmp_path, capsys):
+def test_one_line_says_that_the_loader_selects(tmp_path, capsys):
     train(tmp_path)
-    assert capsys.readouterr().out.count('AUSAMBatchSampler draws') == 1
+    assert capsys.readouterr().out.count('AUSAMBatchSampler selects') == 1
 
 
 LOOPS = dict(
@@ -303,9 +304,9 @@ def test_a_table_goes_over_to_the_other_way_of_drawing(tmp_path, first):
     assert sum(history.counts(table['keys'])) == sum(table['counts']) + 24
     if not first:  # which sample an index stands for is learnt meanwhile
         known = set(resumed.optim_wrapper.batch_sampler.keys.tolist())
-        climbed = torch.cat([seen['keys'][seen['climb']]
+        perturbed = torch.cat([seen['keys'][seen['ascent']]
                              for seen in resumed.seen])
-        assert known & set(table['keys'].tolist()) == set(climbed.tolist())
+        assert known & set(table['keys'].tolist()) == set(perturbed.tolist())
 
 
 def test_data_added_between_runs_are_trained(tmp_path):
@@ -433,7 +434,7 @@ def test_a_sample_that_cannot_be_loaded_leaves_the_table_right(tmp_path):
     counts = counted(run)
     # Another one was loaded in its place, and that one was scored.
     assert set(counts) == set(range(SIZE)) - {2, 9}
-    assert sum(counts.values()) == sum(len(s['climb']) for s in run.seen)
+    assert sum(counts.values()) == sum(len(s['ascent']) for s in run.seen)
     known = run.optim_wrapper.batch_sampler.keys.tolist()
     assert all(known[i] == i for i in counts)
 
@@ -452,7 +453,7 @@ def test_a_filtered_sample_takes_its_weight_along(tmp_path, wrapper):
         model=lambda: ToyModel().double())
     counts = counted(run)
     assert set(counts) == {i for i in range(SIZE) if i % 5}
-    assert sum(counts.values()) == sum(len(s['climb']) for s in run.seen)
+    assert sum(counts.values()) == sum(len(s['ascent']) for s in run.seen)
     # What is left of a whole batch is a whole one of fewer samples.
     for seen in run.seen[:3]:
         assert seen['size'] == seen['loaded'] <= BATCH
@@ -476,7 +477,7 @@ def test_a_step_that_is_skipped_teaches_nothing(tmp_path):
     run = train(tmp_path, loader=dict(dataset=data), hooks=[Overflow()])
     assert run.optim_wrapper.skipped_steps == 1
     counts = counted(run)
-    assert sum(counts.values()) == sum(len(s['climb']) for s in run.seen) - 4
+    assert sum(counts.values()) == sum(len(s['ascent']) for s in run.seen) - 4
     assert run.optim_wrapper.batch_sampler.trained == run.iter == LENGTH
 
 
@@ -503,8 +504,8 @@ def test_a_dataset_may_return_the_same_data_sample_twice(tmp_path):
     loaded = [data.__getitems__(indices) for indices in batches * 2]
     for indices, samples in zip(batches * 2, loaded):
         for index, sample in zip(indices, samples):
-            assert sample['data_samples'].ausam_ticket == index.ticket
-    assert not any('ausam_ticket' in sample for sample in
+            assert sample['data_samples'].ausam_entry == index.entry
+    assert not any('ausam_entry' in sample for sample in
                    data.data['data_samples'])
 
 
@@ -572,7 +573,7 @@ def forgetting(samples):
     (dict(loader=dict(batch_sampler=dict(DRAWING, alpha=0.5)), drawing=False),
      'no option alpha: .* in optim_wrapper'),
     (dict(loader=dict(collate_fn=dict(type=forgetting))),
-     'would draw from it once more: keep their meta information'),
+     'would select from it once more: keep their meta information'),
     (dict(loader=dict(dataset=Forgetful())),
      'the dataset has none: return a dict with `inputs`'),
 ])
@@ -593,7 +594,7 @@ def test_a_sampler_without_a_dataset_is_refused():
         AUSAMBatchSampler(iter([1, 2]), 2)
 
 
-def test_only_the_training_may_draw(tmp_path):
+def test_only_the_training_may_select(tmp_path):
     run = train(tmp_path)
     other = AUSAMBatchSampler(DefaultSampler(Samples()), BATCH)
     with pytest.raises(ValueError, match='in train_dataloader alone'):

@@ -11,11 +11,11 @@ from scipy.stats import chisquare
 
 from ausam_mm.sampling import (
     batch_size,
-    draw_multinomial,
-    draw_systematic,
     inclusion_probabilities,
-    num_drawn,
+    num_selected,
     sample_keys,
+    sample_multinomial,
+    sample_systematic,
     selection_probabilities,
     take,
 )
@@ -56,7 +56,7 @@ def test_multinomial_draws_follow_the_probabilities():
     generator = torch.Generator().manual_seed(0)
     first, subsets = np.zeros(4), {}
     for _ in range(20000):
-        drawn = draw_multinomial(q, 2, generator).tolist()
+        drawn = sample_multinomial(q, 2, generator).tolist()
         assert len(set(drawn)) == 2
         first[drawn[0]] += 1
         key = tuple(sorted(drawn))
@@ -85,7 +85,7 @@ def test_inclusion_probabilities_sum_to_k_and_are_proportional(q, data):
         assert torch.allclose(c, c[0].expand_as(c), rtol=1e-6)
         # What is certain would have been above 1.
         assert (c[0] * q[~below] >= 1 - 1e-6).all()
-    drawn = draw_systematic(pi)
+    drawn = sample_systematic(pi)
     assert len(drawn) == len(set(drawn.tolist())) == k
     assert set((~below).nonzero().flatten().tolist()) <= set(drawn.tolist())
 
@@ -97,7 +97,7 @@ def test_systematic_sampling_has_exactly_its_inclusion_probabilities():
     runs = 20000
     counts = torch.zeros(7, dtype=torch.double)
     for _ in range(runs):
-        counts[draw_systematic(pi, generator)] += 1
+        counts[sample_systematic(pi, generator)] += 1
     error = (pi * (1 - pi) / runs).sqrt()
     assert ((counts / runs - pi).abs() <= 4 * error + 1e-12).all()
 
@@ -105,8 +105,8 @@ def test_systematic_sampling_has_exactly_its_inclusion_probabilities():
 @pytest.mark.parametrize('ratio,size,expected', [
     (0.5, 256, 128), (0.29, 100, 29), (0.5, 1, 1), (0.1, 5, 1),
     (0.6, 5, 3), (1., 7, 7), (0.5, 5, 2)])
-def test_num_drawn(ratio, size, expected):
-    assert num_drawn(ratio, size) == expected
+def test_num_selected(ratio, size, expected):
+    assert num_selected(ratio, size) == expected
 
 
 def elements(size, **meta):

@@ -1,11 +1,11 @@
 """What a two-pass step costs beyond its two passes, by parameters.
 
 The model is one matrix product with almost no work for its size, so that the
-rest of a step shows: norm, saved copy, climb, restore, the check of the second
-gradient, draw and table. It is timed with the passes left out: gradients are
-there already. The figure is compared in pairs with the time of the plain
-optimizer's step (SGD with momentum and weight decay), interleaved. Memory is
-that of all tensors that are alive, in copies of the weights.
+rest of a step shows: norm, saved copy, perturbation, restore, the check of the
+second gradient, selection and table. It is timed with the passes left out:
+gradients are there already. The figure is compared in pairs with the time of
+the base optimizer's step (SGD with momentum and weight decay), interleaved.
+Memory is that of all tensors that are alive, in copies of the weights.
 """
 
 import argparse
@@ -30,10 +30,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from _common import machine as machine_name  # noqa: E402
 
 import ausam_mm  # noqa: E402, F401
-from ausam_mm.optim.decisions import Step  # noqa: E402
+from ausam_mm.engine import Step  # noqa: E402
 from ausam_mm.sampling import (  # noqa: E402
     SampleHistory,
-    draw_multinomial,
+    sample_multinomial,
     selection_probabilities,
 )
 
@@ -65,7 +65,7 @@ def make_wrapper(parameters: nn.ParameterList, **cfg):
 
 def make_sections(parameters: nn.ParameterList, grads: list, first: list,
                   samples: int) -> Dict[str, Callable]:
-    """What is timed, by name; ``first`` are the gradients that climbing uses.
+    """What is timed, by name; ``first`` are the gradients of the first pass.
     """
     plain = make_wrapper(parameters, type='OptimWrapper')
     sam = make_wrapper(parameters, type='SAM', rho=0.05)
@@ -77,27 +77,27 @@ def make_sections(parameters: nn.ParameterList, grads: list, first: list,
         fill(parameters, grads)
         plain.step()
 
-    def climb_and_restore():
+    def perturb_and_restore():
         fill(parameters, first)
-        sam.perturbation.climb(groups)
+        sam.perturbation.perturb(groups)
         sam.perturbation.restore()
 
-    step_of_sam = Step(parameters, parameters)
+    step_of_sam = Step(sam, parameters)
 
     def check():  # the gradients of step() are in place
-        sam._gradient_is_finite(step_of_sam)
+        step_of_sam._gradient_is_finite()
 
-    def draw_and_table():
+    def select_and_table():
         keys = torch.randint(samples, (BATCH, ))
         q = selection_probabilities(history.means(keys), 0.1, 0.5)
-        drawn = draw_multinomial(q, BATCH // 2)
-        history.update(keys[drawn], torch.rand(len(drawn)))
+        taken = sample_multinomial(q, BATCH // 2)
+        history.update(keys[taken], torch.rand(len(taken)))
 
     return {
         'plain step': step,
         'check': check,
-        'climb, restore': climb_and_restore,
-        'draw and table': draw_and_table
+        'perturb, restore': perturb_and_restore,
+        'select and table': select_and_table
     }
 
 
@@ -112,7 +112,7 @@ def measure(number: int, rounds: int, samples: int, device: str) -> dict:
     for i in track(range(rounds + warmup), f'{number:,} parameters',
                    console=Console(stderr=True)):
         for name, section in sections.items():
-            for grad in first:  # climbing uses them up
+            for grad in first:  # the perturbation uses them up
                 grad.fill_(1e-3)
             if device != 'cpu':
                 torch.cuda.synchronize()
@@ -158,7 +158,7 @@ def live_bytes(model: nn.Module) -> int:
 
 
 def memory(number: int) -> Dict[str, float]:
-    """Most memory that is alive after climbing or before stepping.
+    """Most memory that is alive after the perturbation or before stepping.
 
     Args:
         number (int): Parameters of the model.
@@ -184,8 +184,8 @@ def memory(number: int) -> Dict[str, float]:
             base = getattr(wrapper, 'base', wrapper)
             base.backward = partial(watched, base.backward)
             if kind == 'SAM':
-                wrapper.perturbation.climb = partial(
-                    watched, wrapper.perturbation.climb)
+                wrapper.perturbation.perturb = partial(
+                    watched, wrapper.perturbation.perturb)
             before = live_bytes(model) - weights
             for _ in range(2 * accumulation):
                 model.train_step(dict(inputs=torch.zeros(1)), wrapper)

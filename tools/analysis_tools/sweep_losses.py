@@ -135,7 +135,7 @@ def try_head(case: Case, library: str) -> Outcome:
                                f'losses of the samples are wrong. {text}')
     assert wrapper.samples_backpropagated == 2 * (NUM + NUM // 2)
     laws = ', '.join(f'`{name}` {law}' for name, law in
-                     sorted(wrapper._laws.items()))
+                     sorted(wrapper.reductions.items()))
     return Outcome(case.name, laws=laws)
 
 
@@ -156,7 +156,7 @@ def try_loss(kind: str, library: str, options: dict, args: tuple,
                             .mean() for i in range(N)])
     torch.testing.assert_close(
         record.losses, expected.detach(), rtol=1e-4, atol=1e-6)
-    return Outcome(name, laws=losses.laws['loss_module'])
+    return Outcome(name, laws=losses.reductions['loss_module'])
 
 
 def try_losses(library: str) -> List[Outcome]:

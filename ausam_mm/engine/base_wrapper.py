@@ -1,0 +1,152 @@
+"""Composition with the wrapper that casts, scales, clips and steps.
+
+MMEngine has a class for each precision. A method that decides what is run
+would need a subclass of each; instead it holds one of them, its base.
+"""
+
+import copy
+import difflib
+import inspect
+from typing import Any
+
+import torch
+from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class ComposedOptimWrapper(OptimWrapper):
+    """An OptimWrapper around another one, the ``base``.
+
+    Whatever it does not have itself is the base's: the optimizer, the loss
+    scaler, the message hub, the count of micro-batches.
+
+    Args:
+        optimizer (Optimizer): The optimizer that steps.
+        base (dict, optional): Config of a registered OptimWrapper, without
+            optimizer. Defaults to None, for ``dict(type='OptimWrapper')``.
+        accumulative_counts (int): Handed to the base. Defaults to 1.
+        clip_grad (dict, optional): Handed to the base. Defaults to None.
+
+    Raises:
+        TypeError: If ``optimizer`` is not one, or ``base`` cannot be one.
+        ValueError: If the base steps on copies of the weights.
+    """
+
+    def __init__(self,
+                 optimizer: Optimizer,
+                 base: dict | None = None,
+                 accumulative_counts: int = 1,
+                 clip_grad: dict | None = None) -> None:
+        # Not super().__init__: what it sets up is the base's.
+        name = type(self).__name__
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f'{name} wraps one torch optimizer, not a '
+                f'{type(optimizer).__name__}: train all parts of the model '
+                'with one optimizer, with paramwise_cfg for their settings.')
+        if isinstance(base, (OptimWrapper, OptimWrapperDict)):
+            raise TypeError(f'base of {name} must be a config such as '
+                            "dict(type='OptimWrapper'), not a built "
+                            f'{type(base).__name__}.')
+        base = dict(base or {})
+        base.setdefault('type', 'OptimWrapper')
+        base.setdefault('accumulative_counts', accumulative_counts)
+        base.setdefault('clip_grad', copy.copy(clip_grad))
+        kind = base['type']
+        if isinstance(kind, str):
+            kind = OPTIM_WRAPPERS.get(kind) or kind
+        if not inspect.isclass(kind) or not issubclass(
+                kind, OptimWrapper) or issubclass(kind, ComposedOptimWrapper):
+            raise TypeError(
+                f"base=dict(type={base['type']!r}) cannot be the base of "
+                f'{name}: set a registered wrapper of one pass with an '
+                "optim_context, such as 'OptimWrapper' or 'AmpOptimWrapper'.")
+        self.base = OPTIM_WRAPPERS.build(
+            base, default_args=dict(optimizer=optimizer))
+        if getattr(self.base, 'opt_level', 'O1') not in ('O0', 'O1'):
+            raise ValueError(
+                f'opt_level={self.base.opt_level!r} of apex steps on copies '
+                f'of the weights, which {name} cannot move: set '
+                "opt_level='O1'.")
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'base':
+            raise AttributeError(name)
+        return getattr(self.base, name)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The base's optimizer, which strategies may replace."""
+        return self.base.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Optimizer) -> None:
+        self.base.optimizer = optimizer
+
+    @property
+    def base_skips_overflow(self) -> bool:
+        """Whether the base drops a step whose gradient is not finite."""
+        scaler = getattr(self.base, 'loss_scaler', None)
+        return scaler.is_enabled() if scaler else isinstance(
+            self.base, ApexOptimWrapper)
+
+    def loss_scale(self, like: Tensor) -> Tensor:
+        """The factor of the base's loss scaling, 1 without.
+
+        Args:
+            like (Tensor): A loss.
+
+        Returns:
+            Tensor: Shape (), on the loss's device, in single precision at
+            least.
+        """
+        one = torch.ones((), device=like.device, dtype=torch.promote_types(
+            like.dtype, torch.float32))
+        scaler = getattr(self.base, 'loss_scaler', None)
+        return scaler.scale(one) if scaler else one
+
+    def backward(self, loss: Tensor, **kwargs) -> None:
+        """The base's backward pass, which counts the micro-batches."""
+        self.base.backward(loss, **kwargs)
+
+    def step(self, **kwargs) -> None:
+        """The base's step; schedulers count the calls of this method."""
+        self.base.step(**kwargs)
+
+    def zero_grad(self, **kwargs) -> None:
+        """The base's zero_grad."""
+        self.base.zero_grad(**kwargs)
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """The base's division of the loss by the accumulation."""
+        return self.base.scale_loss(loss)
+
+    def should_update(self) -> bool:
+        """Whether the base steps after this micro-batch."""
+        return self.base.should_update()
+
+    def should_sync(self) -> bool:
+        """Whether the base synchronizes gradients in this micro-batch."""
+        return self.base.should_sync()
+
+    def initialize_count_status(self, *args, **kwargs) -> None:
+        """The base's count of micro-batches."""
+        self.base.initialize_count_status(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(base={self.base!r})'
+
+    @classmethod
+    def _unknown_option(cls, name: str) -> str:
+        """A sentence about an option that no class of the method has."""
+        known: list[str] = []
+        for parent in cls.__mro__:
+            if issubclass(parent, ComposedOptimWrapper):
+                known += inspect.signature(parent.__init__).parameters
+        known = sorted(set(known) - {'self', 'unknown', 'kwargs', 'optimizer'})
+        close = difflib.get_close_matches(name, known, n=1)
+        remedy = f'did you mean {close[0]!r}?' if close else \
+            f'it knows {", ".join(known)}.'
+        return f'{cls.__name__} has no option {name!r}: {remedy}'

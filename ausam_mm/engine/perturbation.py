@@ -1,0 +1,154 @@
+"""The perturbation from w to w + eps, and the way back."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .distributed import sum_over
+
+
+class Perturbation:
+    """Moves the weights along the gradient and restores them bit for bit.
+
+    SAM (Foret et al., ICLR 2021, eq. 2): eps = rho * g / ||g||, with the norm
+    over all parameters. ASAM (Kwon et al., ICML 2021, eq. 6):
+    eps = rho * T^2 g / ||T g|| with T = |w| + eta for each element.
+
+    The weights are saved by copying into buffers that are kept, and restored
+    by copying back in place, never by subtracting.
+
+    Args:
+        adaptive (bool): Whether the radius of each weight scales with its
+            size (ASAM). Defaults to False.
+        eta (float): What ASAM adds to \\|w\\|. Defaults to 0.01.
+    """
+
+    def __init__(self, adaptive: bool = False, eta: float = 0.01) -> None:
+        self.adaptive = adaptive
+        self.eta = eta
+        self._buffers: dict[nn.Parameter, Tensor] = {}
+        self._moved: list[nn.Parameter] = []
+
+    @torch.no_grad()
+    def perturb(self, param_groups: list[dict],
+                group: dist.ProcessGroup | None = None,
+                factor: float = 1.) -> Tensor:
+        """Moves the weights to w + eps, using up the gradients.
+
+        Nothing here waits for the device.
+
+        Args:
+            param_groups (list[dict]): The optimizer's groups; ``rho`` of each
+                is its radius. Parameters without a gradient stay, and those
+                with ``perturbed = False`` (step sizes of a quantized model),
+                which do not count in the norm either. What a parameter's
+                ``keep_valid(before)`` refuses is taken back.
+            group (ProcessGroup, optional): The processes over which each
+                parameter is sharded. Defaults to None: each holds all.
+            factor (float): What every radius is multiplied with. Defaults
+                to 1.
+
+        Returns:
+            Tensor: The norm of the gradient (ASAM: of T g), shape (). Where
+            it is zero or not finite, the weights have not moved.
+        """
+        moved = [[p for p in members['params'] if p.grad is not None
+                  and getattr(p, 'perturbed', True)]
+                 for members in param_groups]
+        params = [p for members in moved for p in members]
+        grads = [p.grad for p in params]
+        if self.adaptive and params:
+            sizes = torch._foreach_abs(params)
+            torch._foreach_add_(sizes, self.eta)
+            torch._foreach_mul_(grads, sizes)
+        norm = vector_norm(grads, group)
+        if self.adaptive and params:
+            torch._foreach_mul_(grads, sizes)
+
+        can_move = (norm > 0) & norm.isfinite()
+        at_hand = self._is_at_hand(norm)
+        if at_hand and not can_move:
+            return norm
+        for p in params:
+            if p not in self._buffers:
+                self._buffers[p] = torch.empty_like(p, requires_grad=False)
+        for members, settings in zip(moved, param_groups):
+            if not members:
+                continue
+            saved = [self._buffers[p] for p in members]
+            steps = [p.grad for p in members]
+            scale = torch.where(can_move, factor * settings['rho'] / norm, 0)
+            if at_hand:
+                scale = scale.item()
+                # One after the other, while it is in the cache; the last
+                # ones first, whose gradients the norm has just read.
+                for p, buffer, step in reversed([*zip(members, saved,
+                                                      steps)]):
+                    buffer.copy_(p)
+                    self._moved.append(p)
+                    p.add_(step, alpha=scale)
+            else:
+                torch._foreach_copy_(saved, members)
+                self._moved += members
+                for step in steps:  # for 0 * inf is no step of length 0
+                    step.nan_to_num_(0, 0, 0)
+                torch._foreach_mul_(steps, scale)
+                torch._foreach_add_(members, steps)
+        for p in params:
+            if hasattr(p, 'keep_valid'):
+                p.keep_valid(self._buffers[p])
+        return norm
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Moves the weights back to w; does nothing where none moved."""
+        if self._moved:
+            torch._foreach_copy_(self._moved,
+                                 [self._buffers[p] for p in self._moved])
+            self._moved = []
+
+    @staticmethod
+    def _is_at_hand(norm: Tensor) -> bool:
+        """Whether Python can read the norm without waiting for a device."""
+        return norm.is_cpu
+
+
+@torch.no_grad()
+def vector_norm(parts: list[Tensor],
+                group: dist.ProcessGroup | None = None) -> Tensor:
+    """The norm of a vector that lies in many tensors.
+
+    Args:
+        parts (list[Tensor]): Its parts.
+        group (ProcessGroup, optional): The processes that hold the other
+            parts. Defaults to None.
+
+    Returns:
+        Tensor: The norm in at least single precision, shape ().
+    """
+    if parts:
+        norms = torch.stack(torch._foreach_norm(parts))
+        dtype = torch.promote_types(norms.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(norms.to(dtype))
+    else:
+        norm = torch.zeros(())
+    return norm if group is None else sum_over(norm**2, group).sqrt()
+
+
+@torch.no_grad()
+def vector_dot(ones: list[Tensor], others: list[Tensor],
+               group: dist.ProcessGroup | None = None) -> Tensor:
+    """The scalar product of two vectors that lie in many tensors.
+
+    Args:
+        ones (list[Tensor]): The parts of the one.
+        others (list[Tensor]): The parts of the other.
+        group (ProcessGroup, optional): The processes that hold the other
+            parts of them. Defaults to None.
+
+    Returns:
+        Tensor: The product, shape ().
+    """
+    products = [(a * b).sum() for a, b in zip(ones, others)]
+    product = torch.stack(products).sum() if products else torch.zeros(())
+    return sum_over(product, group)

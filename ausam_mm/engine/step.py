@@ -1,0 +1,454 @@
+"""One training step: its state, and its run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from ..internals import count_micro_batch, not_compiled, uncounted_backward
+from ..losses.per_sample import PassRecord, PerSampleLosses
+from ..sampling import Selection, batch_size, take
+from .capture import Call, capture
+from .distributed import average, average_gradients, is_fsdp, sharding_group
+from .isolation import (
+    RandomStates,
+    frozen_statistics,
+    get_random_states,
+    set_random_states,
+    unsynchronized,
+)
+from .perturbation import vector_norm
+
+if TYPE_CHECKING:
+    from .wrapper import TwoPassOptimWrapper
+
+
+class Step:
+    """One call of ``train_step``, from optim_context to update_params.
+
+    :meth:`first_forward` is the context of the first forward pass, which the
+    model's ``train_step`` runs; :meth:`run` does the rest.
+
+    Args:
+        method (TwoPassOptimWrapper): The method, which decides.
+        model (nn.Module): The outermost model, which the passes go through.
+
+    Attributes:
+        inner (nn.Module): The model without its distributed wrapper.
+        params (list[nn.Parameter]): The optimizer's parameters.
+        group (ProcessGroup, optional): Processes that share the shards of
+            each parameter.
+        two_passes (bool): Whether the step was begun as one of two passes.
+        batch_size (int): Samples of the batch; 0 if only the model can tell.
+        selection (Selection, optional): The samples that the passes see; None
+            for all.
+        first (PassRecord, optional): The samples' losses at w.
+        second (PassRecord, optional): The samples' losses at w + eps.
+        loss_scale (Tensor): The factor of loss scaling in the gradients,
+            shape (); 1 without.
+        norm (Tensor, optional): Norm of the first gradient, on the model's
+            device; not finite if the first pass overflowed, which leaves the
+            weights where they were. None without a first gradient.
+        scalars (dict): What the method logs besides, by names without the
+            prefix ``train/ausam/``.
+    """
+
+    def __init__(self, method: TwoPassOptimWrapper, model: nn.Module) -> None:
+        self.method = method
+        self.base = method.base
+        self.model = model
+        self.inner = model.module if is_model_wrapper(model) else model
+        self.params: list[nn.Parameter] = [
+            p for group in method.param_groups for p in group['params']]
+        self.group = sharding_group(model)
+        self.two_passes = method.uses_two_passes()
+        self.batch_size = 0
+        self.selection: Selection | None = None
+        self.first: PassRecord | None = None
+        self.second: PassRecord | None = None
+        self.loss_scale = torch.ones(())
+        self.norm: Tensor | None = None
+        self.scalars: dict[str, float | Tensor] = {}
+
+        self._losses: PerSampleLosses | None = (
+            method.per_sample_losses(self.inner) if method.watching else None)
+        self._recording: PassRecord | None = None  # of the pass under way
+        self._moving_pass = 'first'  # in which BatchNorm's statistics move
+        self._call: Call = ((), {})  # what the second pass repeats
+        self._num_calls = 0
+        self._random_states: RandomStates | None = None
+        self._accumulated: list[Tensor | None] = []
+        self._context = ExitStack()
+
+    # -- the first forward pass, which train_step runs --
+
+    @contextmanager
+    def first_forward(self) -> Iterator[None]:
+        """The context of the first forward pass."""
+        with self._context as context:
+            context.enter_context(
+                capture(self.model, self.inner, self._on_batch,
+                        self._on_call))
+            context.enter_context(self._watched())
+            if self.two_passes:
+                # DDP decides in the forward pass whether to reduce gradients.
+                context.enter_context(unsynchronized(self.model))
+            else:
+                self.method.perturb_before_pass(self)
+            try:
+                with self.base.optim_context(self.model):
+                    yield
+            except BaseException:
+                self.restore()
+                raise
+
+    def _on_batch(self, data: Any) -> Any:
+        """Hands the data preprocessor only what the passes see."""
+        method = self.method
+        self.selection = selection = method.select(data)
+        if selection is None:
+            self.batch_size = num_loaded = _size_or_zero(data)
+        else:
+            self.batch_size, num_loaded = selection.size, selection.loaded
+        method.samples_offered += self.batch_size
+        method.samples_loaded += num_loaded
+        if selection is None:
+            return data
+        self.first = self._recording = self._record(
+            selection.ascent, selection.ascent_weights)
+        self.second = self._record(
+            selection.descent, selection.descent_weights)
+        if self.two_passes and not selection.same_samples:
+            self._moving_pass = 'second'
+        self._context.enter_context(self._statistics_of('first'))
+        if len(selection.descent) == num_loaded:
+            return data
+        return take(data, selection.descent, num_loaded)
+
+    def _on_call(self, args: tuple, kwargs: dict[str, Any]) -> Call:
+        """Keeps the call for the second pass; gives the first pass its part.
+        """
+        if not torch.is_grad_enabled():  # a scoring pass
+            return args, kwargs
+        if self.method.scores_before == 'first':
+            args, kwargs = self._score_and_select(args, kwargs)
+        elif self._losses is not None and self.selection is None:
+            raise RuntimeError(
+                f'{type(self.method).__name__} selects samples where the '
+                'model preprocesses its data, but train_step did not call '
+                'data_preprocessor: call it inside optim_context.')
+        self._num_calls += 1
+        self._call = args, kwargs
+        if self.method.match_rng:
+            self._random_states = get_random_states(self.inner)
+        if self.selection is None or self.selection.same_samples:
+            return args, kwargs
+        return _take(self._call, self.selection.ascent_in_descent,
+                     len(self.selection.descent))
+
+    def _score_and_select(self, args: tuple, kwargs: dict[str, Any]) -> Call:
+        """Both passes see what the method selects by the batch's losses."""
+        seen = self.method.select_by_loss(self, self._score((args, kwargs)))
+        self.selection = Selection(self.batch_size, seen, seen)
+        self.first = self._recording = self._record(seen)
+        self.second = self._record(seen)
+        return _take((args, kwargs), seen, self.batch_size)
+
+    def check_first_forward(self) -> None:
+        """Raises if what ``train_step`` ran cannot be repeated.
+
+        Raises:
+            RuntimeError: If the model was not called exactly once.
+            ValueError: If no loss module was.
+        """
+        name = type(self.method).__name__
+        if self._num_calls != 1:
+            raise RuntimeError(
+                f'{name} repeats one forward pass of the model, but inside '
+                f'optim_context the model was called {self._num_calls} times: '
+                'call the model itself, not its parts, exactly once in '
+                'train_step.')
+        if self._losses is not None:
+            self._losses.check_called(self.first)
+
+    # -- the rest of the step --
+
+    @not_compiled
+    def run(self, loss: Tensor, step_kwargs: dict[str, Any],
+            zero_kwargs: dict[str, Any]) -> None:
+        """Runs the step from the loss of the first forward pass on.
+
+        1. g: the gradient of the loss at w.
+        2. Perturb the weights: w + eps (see :class:`Perturbation`).
+        3. Second pass: the losses and the gradient at w + eps.
+        4. Restore w; the base optimizer steps with the second gradient.
+
+        Args:
+            loss (Tensor): The loss of the first forward pass, shape ().
+            step_kwargs (dict): Arguments of ``optimizer.step``.
+            zero_kwargs (dict): Arguments of ``optimizer.zero_grad``.
+        """
+        method = self.method
+        method.samples_backpropagated += (
+            len(self.selection.ascent) if self.selection else self.batch_size)
+        self.loss_scale = method.loss_scale(loss)
+        try:
+            if not self.two_passes:
+                method.backward(method.scale_loss(loss))
+            else:
+                self._first_gradient(loss)
+                if method.needs_second_pass(self):
+                    self._perturb()
+                    self._second_pass()
+                else:
+                    self._use_first_gradient()
+        finally:
+            self.restore()
+        method.micro_batch += 1
+        if method.should_update():
+            method.micro_batch = 0
+            self._refine()
+            self._update(step_kwargs, zero_kwargs)
+        self._finish()
+
+    def _first_gradient(self, loss: Tensor) -> None:
+        """The gradient at w; those accumulated before are set aside.
+
+        The factors of accumulation and loss scaling cancel in g / ||g||.
+        """
+        self._accumulated = [p.grad for p in self.params]
+        for p in self.params:
+            p.grad = None
+        chosen = self.method.params_to_perturb(self)
+        with self._statistics_of('first'):
+            uncounted_backward(
+                self.base, loss, chosen
+                if chosen and self._can_differentiate_some() else None)
+        if self.method.sync_perturbation:
+            average_gradients(self.params)
+        if chosen is not None:
+            for p in set(self.params).difference(chosen):
+                p.grad = None
+
+    def _can_differentiate_some(self) -> bool:
+        """Whether a part of the parameters can get gradients, not all.
+
+        FSDP and checkpointed activations (``with_cp``) cannot do that.
+        """
+        return not is_fsdp(self.model) and not any(
+            getattr(module, 'with_cp', False)
+            for module in self.inner.modules())
+
+    def _perturb(self) -> None:
+        """Moves the weights to w + eps, eps = rho * g / ||g||."""
+        if self.method.keeps_first_gradient:
+            self.method.keep_first_gradient(
+                self.params, self._weight_of_micro_batch())
+        self.method.set_ascent_direction(self)
+        self.norm = self.method.perturbation.perturb(
+            self.method.param_groups, self.group,
+            self.method.radius_factor) / self.loss_scale
+        for p, grad in zip(self.params, self._accumulated):
+            p.grad = grad
+
+    def perturb_along(self, directions: list[Tensor | None]) -> Tensor:
+        """Perturbs along given directions, for steps of one pass.
+
+        Args:
+            directions (list[Tensor]): A direction for each of ``params``, or
+                None where it stays. They are used up.
+
+        Returns:
+            Tensor: Their norm, shape ().
+        """
+        grads = [p.grad for p in self.params]
+        for p, direction in zip(self.params, directions):
+            p.grad = direction
+        norm = self.method.perturbation.perturb(
+            self.method.param_groups, self.group, self.method.radius_factor)
+        for p, grad in zip(self.params, grads):
+            p.grad = grad
+        return norm
+
+    def _second_pass(self) -> None:
+        """The losses and the gradient at w + eps."""
+        method, call = self.method, self._call
+        same = self.selection is None or self.selection.same_samples
+        if method.scores_before == 'second':
+            self._rewind_random_states()
+            seen = method.select_by_loss(self, self._score(call))
+            same = len(seen) == self.batch_size
+            self.second = self._record(seen)
+            call = _take(call, seen, self.batch_size)
+        if same:
+            self._rewind_random_states()
+        method.samples_backpropagated += (
+            self.second.num_samples if self.second else self.batch_size)
+        self._recording = self.second
+        args, kwargs = call
+        with self._statistics_of('second'):
+            with self._watched(), self.base.optim_context(self.model):
+                losses = self.model(*args, **kwargs)
+            loss, _ = self.inner.parse_losses(losses)
+            # The factor is 1, or NaN if either pass went wrong: then so are
+            # the gradients, and every process and loss scaler sees it.
+            # In the norm's precision, which a half-precision loss has not.
+            ok = 1 + 0 * (self.norm + loss.detach())
+            method.backward(method.scale_loss(loss) * ok.to(loss))
+
+    def _use_first_gradient(self) -> None:
+        """The optimizer gets the first gradient; there is no second pass."""
+        weight = self._weight_of_micro_batch()
+        for p, grad in zip(self.params, self._accumulated):
+            if p.grad is None:
+                p.grad = grad
+            else:
+                first = p.grad * weight.to(p.grad)
+                p.grad = first if grad is None else grad.add_(first)
+        count_micro_batch(self.base)
+        if self.method.should_update() and not is_fsdp(self.model):
+            average_gradients(self.params)
+
+    def restore(self) -> None:
+        """Moves the weights back to w, bit for bit."""
+        self.method.perturbation.restore()
+
+    @torch.no_grad()
+    def _refine(self) -> None:
+        """Lets the method change the gradient that the optimizer gets."""
+        params = [p for p in self.params if p.grad is not None]
+        first = None
+        if self.method.keeps_first_gradient and self.norm is not None:
+            first = self.method.take_first_gradients(params)
+            if not is_fsdp(self.model):
+                average(first)
+        self.method.refine(self, params, first)
+
+    def _update(self, step_kwargs: dict[str, Any],
+                zero_kwargs: dict[str, Any]) -> None:
+        """The base optimizer's step."""
+        method = self.method
+        if method.base_skips_overflow or self._gradient_is_finite():
+            method.step(**step_kwargs)
+        else:
+            method.skipped_steps += 1
+        method.zero_grad(**zero_kwargs)
+        method.num_updates += 1
+
+    def _finish(self) -> None:
+        """Lets the method learn from the step, and logs it."""
+        # From here on the host waits for the device, as the Runner does when
+        # it logs the loss.
+        method = self.method
+        if self.norm is not None and not math.isfinite(self.norm):
+            method.skipped_perturbations += 1
+        method.last_losses = None
+        if method.sample_weights is not None:
+            method.last_losses = (
+                self.selection.ascent, self.first.losses.cpu())
+            method.sample_weights = None
+        method.observe(self)
+        method.num_steps += 1
+        last = self.second if self.two_passes else self.first
+        scalars = dict(
+            ratio_used=last.num_samples / self.batch_size if last else 1.,
+            two_passes=float(self.norm is not None),
+            skipped_perturbations=method.skipped_perturbations,
+            skipped_steps=method.skipped_steps,
+            samples_loaded=method.samples_loaded,
+            samples_backpropagated=method.samples_backpropagated)
+        if method.scores_before:
+            scalars['samples_scored'] = method.samples_scored
+        scalars.update(self.scalars)
+        if self.norm is not None:
+            scalars['grad_norm'] = self.norm
+        for name, value in scalars.items():
+            method.message_hub.update_scalar(
+                f'train/ausam/{name}', float(value))
+
+    # -- what the parts share --
+
+    def _score(self, call: Call) -> Tensor:
+        """The losses of all samples, by a forward pass without gradient."""
+        record = self._recording = PassRecord(self.batch_size,
+                                              self.batch_size)
+        self.method.samples_scored += self.batch_size
+        args, kwargs = call
+        with ExitStack() as stack:
+            if self.method.scores_before == 'second':
+                # The first pass is in both of these already.
+                stack.enter_context(self._watched())
+                stack.enter_context(self.base.optim_context(self.model))
+            stack.enter_context(unsynchronized(self.model))
+            stack.enter_context(frozen_statistics(self.inner))
+            with torch.no_grad():
+                self.model(*args, **kwargs)
+        # Older PyTorch would give the next pass the weights that it cast
+        # here, which have no gradient (pytorch/pytorch#112583).
+        torch.clear_autocast_cache()
+        return record.losses
+
+    def _record(self, seen: Tensor,
+                weights: Tensor | None = None) -> PassRecord:
+        """The record of a pass over samples, with their weights if any."""
+        given = self.method.sample_weights
+        if given is not None and not bool((given == 1).all()):
+            weights = given[seen] * (
+                1 / len(seen) if weights is None else weights)
+        return PassRecord(len(seen), self.batch_size, weights)
+
+    def _watched(self) -> Any:
+        """The context in which the samples' losses are recorded."""
+        if self._losses is None:
+            return nullcontext()
+        return self._losses.watch(lambda: self._recording)
+
+    def _statistics_of(self, which: str) -> Any:
+        """BatchNorm's statistics move in one pass only.
+
+        That is the first, or where it sees fewer samples the second, which
+        estimates them better. Backward passes count, too: checkpointed
+        activations are computed again there.
+        """
+        if which == self._moving_pass:
+            return nullcontext()
+        return frozen_statistics(self.inner)
+
+    def _rewind_random_states(self) -> None:
+        if self._random_states is not None:
+            set_random_states(self._random_states)
+
+    def _weight_of_micro_batch(self) -> Tensor:
+        """Weight of this micro-batch in the accumulated gradient, shape ()."""
+        return self.method.scale_loss(torch.ones_like(self.loss_scale))
+
+    def _gradient_is_finite(self) -> bool:
+        """Whether to step, where the base does not skip overflows itself.
+
+        A loss that is NaN makes gradients NaN from the last layer on (see
+        :meth:`_second_pass`), so that biases, normalization and the last
+        parameter tell it at no cost.
+        """
+        grads = [p.grad for p in self.params if p.grad is not None]
+        grads = [grad for grad in grads[:-1] if grad.ndim < 2] + grads[-1:]
+        return math.isfinite(vector_norm(grads, self.group))
+
+
+def _take(call: Call, index: Tensor, size: int) -> Call:
+    """The part of a call that holds the samples in ``index``."""
+    args, kwargs = call
+    return take(args, index, size), take(kwargs, index, size)
+
+
+def _size_or_zero(data: Any) -> int:
+    """The batch's size, or 0 for batches that only their model understands."""
+    try:
+        return batch_size(data)
+    except ValueError:
+        return 0

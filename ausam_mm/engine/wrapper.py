@@ -1,0 +1,437 @@
+"""What MMEngine calls in a training step, and what a method decides in it."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..checks import is_number, require
+from ..internals import accumulation, total_micro_batches
+from ..losses import PerSampleLosses
+from ..sampling import Selection, batch_size
+from .base_wrapper import ComposedOptimWrapper
+from .distributed import from_group_state
+from .param_state import ParamState, forget_others
+from .perturbation import Perturbation
+from .step import Step
+
+# Under this name the state of a method lies in a checkpoint's 'optimizer'.
+STATE = 'ausam_mm'
+COUNTERS = ('num_steps', 'num_updates', 'samples_offered', 'samples_loaded',
+            'samples_backpropagated', 'samples_scored',
+            'skipped_perturbations', 'skipped_steps')
+
+
+class TwoPassOptimWrapper(ComposedOptimWrapper):
+    """Runs a first pass, a perturbation, a second pass, and the base's step.
+
+    The wrapper decides what is run; the ``base`` wrapper casts, scales, clips
+    and steps. It needs nothing but ``optim_context(model)`` around the
+    forward pass and ``update_params(loss)`` after it, which is what the
+    ``train_step`` of every MMEngine model does. A :class:`Step` holds the
+    state of one step and runs it.
+
+    A method inherits from this class and overrides what it decides; as it
+    stands here, it is SAM. In the order of a step: :meth:`uses_two_passes`,
+    :meth:`perturb_before_pass` (steps of one pass), :meth:`select`,
+    :meth:`select_by_loss`, :meth:`params_to_perturb`,
+    :meth:`needs_second_pass`, :meth:`set_ascent_direction`, :meth:`refine`,
+    :meth:`observe`.
+
+    Args:
+        optimizer (Optimizer): The optimizer that steps.
+        rho (float): Radius of the perturbation. It is put into the
+            optimizer's param groups, so that schedulers
+            (``param_name='rho'``) and ``paramwise_cfg`` can change it.
+        adaptive (bool): Whether the radius scales with each weight (ASAM).
+            Defaults to False.
+        eta (float): What ASAM adds to a weight's size. Defaults to 0.01.
+        match_rng (bool): Whether dropout, DropPath and other random layers
+            draw the same in both passes, where both see the same samples.
+            Defaults to True.
+        sync_perturbation (bool): Whether all processes perturb alike, along
+            the mean of their gradients, instead of each on its own. With one
+            process there is no difference. Defaults to False.
+        base (dict, optional): The wrapper that casts, clips and steps, as a
+            config without optimizer. Defaults to None, for
+            ``dict(type='OptimWrapper')``.
+        accumulative_counts (int): Handed to the base. Defaults to 1.
+        clip_grad (dict, optional): Handed to the base, which clips the second
+            gradient. Defaults to None.
+
+    Attributes:
+        needs_losses (bool): Whether the losses of the samples are watched.
+            SAM does without, and so works for losses that are not separable.
+        scores_before (str, optional): The pass before which all samples are
+            scored by a forward pass without gradient, to select those it
+            sees: 'first', 'second', or None.
+        keeps_first_gradient (bool): Whether :meth:`refine` is given the
+            gradient of the first passes.
+        radius_factor (float): What the radius is multiplied with.
+        saved (tuple[str]): Attributes of the method that a checkpoint holds:
+            tensors and primitives.
+        param_states (list[ParamState]): What the method keeps of each
+            parameter; a checkpoint holds it, too.
+        sample_weights (Tensor, optional): What the loss of each sample of the
+            next batch is multiplied with, shape (b, ), set by whoever prunes
+            the data and used up by the step. Defaults to None.
+        last_losses (tuple, optional): After a step with ``sample_weights``
+            the positions in the batch of the samples that the first pass saw,
+            shape (k1, ), int64, and their losses at w, shape (k1, ).
+
+    Raises:
+        TypeError: For unknown options.
+        ValueError: For values out of range.
+    """
+
+    needs_losses = False
+    scores_before: str | None = None
+    keeps_first_gradient = False
+    radius_factor = 1.
+    saved: tuple[str, ...] = ()
+
+    def __init__(self,
+                 optimizer: Optimizer,
+                 rho: float = 0.05,
+                 adaptive: bool = False,
+                 eta: float = 0.01,
+                 match_rng: bool = True,
+                 sync_perturbation: bool = False,
+                 base: dict | None = None,
+                 accumulative_counts: int = 1,
+                 clip_grad: dict | None = None,
+                 **unknown: Any) -> None:
+        if unknown:
+            raise TypeError(self._unknown_option(next(iter(unknown))))
+        require(
+            is_number(rho) and rho >= 0 and math.isfinite(rho),
+            f'rho={rho!r} is no radius: set rho >= 0, for example 0.05.')
+        require(
+            is_number(eta) and eta >= 0, f'eta={eta!r} must not be negative: '
+            'set eta >= 0, for example 0.01.')
+        super().__init__(optimizer, base, accumulative_counts, clip_grad)
+        self.rho = rho
+        self.match_rng = match_rng
+        self.sync_perturbation = sync_perturbation
+        self.perturbation = Perturbation(adaptive, eta)
+        for group in self.param_groups:  # where paramwise_cfg has put none
+            group.setdefault('rho', rho)
+
+        self.num_steps = 0
+        self.num_updates = 0
+        self.samples_offered = 0
+        self.samples_loaded = 0
+        self.samples_backpropagated = 0
+        self.samples_scored = 0
+        self.skipped_perturbations = 0
+        self.skipped_steps = 0
+        self.micro_batch = 0  # within the optimizer's step
+        self.reductions: dict[str, str] = {}  # of the loss modules
+        self.param_states: list[ParamState] = []
+        self.sample_weights: Tensor | None = None
+        self.last_losses: tuple[Tensor, Tensor] | None = None
+        self._first_gradients: dict[nn.Parameter, Tensor] = {}
+        self._losses: PerSampleLosses | None = None
+        self._step: Step | None = None
+
+    # -- what MMEngine calls --
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """The context of the first forward pass.
+
+        Args:
+            model (nn.Module): The outermost model.
+
+        Raises:
+            ValueError: For accumulation on DDP's static graph.
+        """
+        require(
+            not getattr(model, 'static_graph', False)
+            or accumulation(self.base) == 1,
+            'DistributedDataParallel cannot accumulate gradients on a static '
+            'graph, with any OptimWrapper: leave static_graph or '
+            'accumulative_counts out.')
+        self._step = Step(self, model)
+        with self._step.first_forward():
+            yield
+
+    def update_params(self,
+                      loss: Tensor,
+                      step_kwargs: dict | None = None,
+                      zero_kwargs: dict | None = None) -> None:
+        """Perturbs by the loss's gradient, runs the second pass, and steps.
+
+        Args:
+            loss (Tensor): The loss of the first pass.
+            step_kwargs (dict, optional): Arguments of ``optimizer.step``.
+            zero_kwargs (dict, optional): Arguments of
+                ``optimizer.zero_grad``.
+
+        Raises:
+            RuntimeError: If ``train_step`` did not run one forward pass of
+                the model inside ``optim_context``.
+        """
+        step, self._step = self._step, None
+        if step is None:
+            raise RuntimeError(
+                f'{type(self).__name__}.update_params came without '
+                'optim_context(model) around the forward pass: call it '
+                'there, as BaseModel.train_step does; DeepSpeed, ColossalAI '
+                'and OptimWrapperDict do not, so use DDP or FSDP and one '
+                'optimizer.')
+        step.check_first_forward()
+        step.run(loss, step_kwargs or {}, zero_kwargs or {})
+
+    # -- what a method decides --
+
+    def uses_two_passes(self) -> bool:
+        """Whether the next step starts with a first pass at w."""
+        return True
+
+    def perturb_before_pass(self, step: Step) -> None:
+        """Perturbs the weights for the only pass, in steps of one pass.
+
+        Args:
+            step (Step): The step; see :meth:`Step.perturb_along`.
+        """
+
+    def select(self, data: Any) -> Selection | None:
+        """Which samples of a batch the passes see.
+
+        Args:
+            data (dict | tuple | list): What the data loader returned, on the
+                CPU.
+
+        Returns:
+            Selection, optional: The selection, or None if both passes see all
+            samples and nobody watches their losses.
+        """
+        return Selection.full_batch(batch_size(data)) if self.watching \
+            else None
+
+    def select_by_loss(self, step: Step, losses: Tensor) -> Tensor:
+        """The samples that the pass after the scoring sees.
+
+        Args:
+            step (Step): The step.
+            losses (Tensor): The losses of all samples where the weights are,
+                shape (b, ).
+
+        Returns:
+            Tensor: Positions in the batch, ascending, shape (k, ), int64.
+        """
+        raise NotImplementedError
+
+    def params_to_perturb(self, step: Step) -> list[nn.Parameter] | None:
+        """The parameters that are perturbed; only they need a first gradient.
+
+        Args:
+            step (Step): The step.
+
+        Returns:
+            list[nn.Parameter], optional: Some that require a gradient; None
+            for all.
+        """
+        return None
+
+    def needs_second_pass(self, step: Step) -> bool:
+        """Whether to perturb and run the second pass, given the gradient.
+
+        Without it the optimizer gets the first gradient.
+
+        Args:
+            step (Step): The step; ``grad`` of its parameters is the first
+                gradient, times ``step.loss_scale``.
+        """
+        return True
+
+    def set_ascent_direction(self, step: Step) -> None:
+        """Turns the first gradient into the direction of the perturbation.
+
+        Args:
+            step (Step): The step; ``grad`` of its parameters is the first
+                gradient, times ``step.loss_scale``, to be changed in place.
+        """
+
+    def refine(self, step: Step, params: list[nn.Parameter],
+               first: list[Tensor] | None) -> None:
+        """Changes the gradient that the optimizer gets, in place.
+
+        Called once for each of the optimizer's steps, with the gradients of
+        all its micro-batches and processes, times ``step.loss_scale``.
+
+        Args:
+            step (Step): The last micro-batch's.
+            params (list[nn.Parameter]): The parameters that have a gradient.
+            first (list[Tensor], optional): The gradient of their first
+                passes, if ``keeps_first_gradient`` and the step had two
+                passes.
+        """
+
+    def observe(self, step: Step) -> None:
+        """Learns from a finished step.
+
+        Args:
+            step (Step): The step; ``first`` and ``second`` hold the samples'
+                losses at w and at w + eps. What is put into ``scalars`` is
+                logged.
+        """
+
+    # -- what methods and steps ask --
+
+    @property
+    def watching(self) -> bool:
+        """Whether the losses of the samples are watched in the next step."""
+        return self.needs_losses or self.sample_weights is not None
+
+    @property
+    def reductions_known(self) -> bool:
+        """Whether a batch has shown how a loss module reduces its losses."""
+        return self._losses.reductions_known if self._losses else bool(
+            self.reductions)
+
+    def per_sample_losses(self, model: nn.Module) -> PerSampleLosses:
+        """What watches the losses of a model's samples.
+
+        Args:
+            model (nn.Module): The model without its distributed wrapper.
+
+        Raises:
+            ValueError: If it has no loss module, or one that is not
+                separable.
+        """
+        if self._losses is None or self._losses.model is not model:
+            self._losses = PerSampleLosses(model, self.reductions)
+        return self._losses
+
+    def starts_update(self) -> bool:
+        """Whether the next micro-batch is the first of an optimizer's step."""
+        return self.micro_batch == 0
+
+    def progress(self) -> float:
+        """How much of the training was over before this update, from 0 to 1.
+
+        Raises:
+            ValueError: If nobody said how long the training is.
+        """
+        total = total_micro_batches(self.base)
+        require(
+            total > 0,
+            f'{type(self).__name__} follows a schedule over the training but '
+            'does not know how long that is: train with a Runner, or call '
+            'initialize_count_status(model, 0, number_of_iterations).')
+        return min(1., (self.inner_count - self.micro_batch) / total)
+
+    def keep_first_gradient(self, params: list[nn.Parameter],
+                            weight: Tensor) -> None:
+        """Adds a micro-batch's first gradient to what :meth:`refine` gets.
+
+        Args:
+            params (list[nn.Parameter]): The parameters.
+            weight (Tensor): Weight of the micro-batch, shape ().
+        """
+        for p in params:
+            if p.grad is not None:
+                part = p.grad * weight.to(p.grad)
+                before = self._first_gradients.get(p)
+                self._first_gradients[p] = part if before is None \
+                    else before.add_(part)
+
+    def take_first_gradients(self,
+                             params: list[nn.Parameter]) -> list[Tensor]:
+        """What was kept of the update's first gradients, zeros if nothing.
+
+        Args:
+            params (list[nn.Parameter]): The parameters.
+
+        Returns:
+            list[Tensor]: A gradient for each of them.
+        """
+        kept, self._first_gradients = self._first_gradients, {}
+        return [torch.zeros_like(p) if kept.get(p) is None else kept[p]
+                for p in params]
+
+    # -- checkpoints --
+
+    def counters(self) -> dict[str, int]:
+        """What is counted over the training, by name."""
+        return {name: getattr(self, name) for name in COUNTERS}
+
+    def method_state(self) -> dict[str, Any]:
+        """What a method keeps between steps: tensors and primitives only."""
+        return dict(
+            self.counters(),
+            reductions=dict(self.reductions),
+            **{name: getattr(self, name) for name in self.saved})
+
+    def load_method_state(self, state: dict[str, Any]) -> None:
+        """Takes up what :meth:`method_state` returned, as far as it is there.
+
+        Args:
+            state (dict): The state of this or of another method.
+        """
+        for name in COUNTERS:
+            setattr(self, name, state.get(name, 0))
+        self.reductions.clear()
+        self.reductions.update(state.get('reductions', {}))
+        for name in self.saved:
+            if name in state:
+                setattr(self, name, state[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's state with the method's under the key 'ausam_mm'.
+
+        Checkpoints are interchangeable between wrappers. MMEngine's own
+        ignore the key, and keep a ParamState unused.
+        """
+        for param_state in self.param_states:
+            param_state.put_into(self.optimizer)
+        state: dict[str, Any] = self.base.state_dict()
+        if self.param_states:  # the optimizer's own dicts, which lose it again
+            state['state'] = {
+                key: dict(of) for key, of in state['state'].items()}
+        for param_state in self.param_states:
+            param_state.take_from(self.optimizer)
+        state[STATE] = self.method_state()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a checkpoint of this or of any other wrapper.
+
+        Args:
+            state_dict (dict): What the wrapper that saved it returned. If it
+                has no state of a two-pass method, the method starts anew and
+                a warning says so.
+
+        Raises:
+            ValueError: If it is no optimizer's state at all.
+        """
+        require(
+            {'state', 'param_groups'} <= set(state_dict),
+            'The checkpoint holds no state of an optimizer: resume from one '
+            'that MMEngine saved in training, or set `resume=False` and '
+            '`load_from` to start with its weights.')
+        state_dict = from_group_state(state_dict)
+        state = state_dict.pop(STATE, None)
+        # MMEngine's wrappers have no rho: that of paramwise_cfg stays.
+        rhos = [group['rho'] for group in self.param_groups]
+        self.base.load_state_dict(state_dict)
+        for param_state in self.param_states:
+            param_state.take_from(self.optimizer)
+        forget_others(self.optimizer)
+        for group, rho in zip(self.param_groups, rhos):
+            group.setdefault('rho', rho)
+        if state is None:
+            print_log(
+                'The checkpoint was written without a two-pass method: '
+                f'{type(self).__name__} starts with an empty state.',
+                logger='current',
+                level=30)
+        else:
+            self.load_method_state(state)

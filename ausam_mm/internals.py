@@ -1,0 +1,61 @@
+"""Private parts of torch and MMEngine, each in one function.
+
+``tests/test_internals.py`` fails when one of them is gone.
+"""
+
+from typing import Callable, TypeVar
+
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+from torch._compile import _disable_dynamo
+from torch.nn.parallel import DistributedDataParallel
+
+F = TypeVar('F', bound=Callable)
+
+
+def not_compiled(function: F) -> F:
+    """A function that torch.compile runs as it stands (torch 2.14).
+
+    ``torch.compiler.disable`` does the same, but imports the compiler, which
+    takes seconds, when it decorates.
+    """
+    return _disable_dynamo(function)
+
+
+def uncounted_backward(base: OptimWrapper, loss: Tensor,
+                       inputs: list[nn.Parameter] | None = None) -> None:
+    """A backward pass that is no micro-batch (MMEngine 0.10.7, 0.10.12).
+
+    Args:
+        base (OptimWrapper): The wrapper, which counts its backward passes.
+        loss (Tensor): The loss, shape ().
+        inputs (list[nn.Parameter], optional): The parameters that get a
+            gradient. Defaults to None, for all.
+    """
+    count = base._inner_count
+    base.backward(loss, **({} if inputs is None else dict(inputs=inputs)))
+    base._inner_count = count
+
+
+def count_micro_batch(base: OptimWrapper) -> None:
+    """Counts as a backward pass would (MMEngine 0.10.7, 0.10.12)."""
+    base._inner_count += 1
+
+
+def accumulation(base: OptimWrapper) -> int:
+    """Micro-batches of an optimizer step (MMEngine 0.10.7, 0.10.12)."""
+    return base._accumulative_counts
+
+
+def total_micro_batches(base: OptimWrapper) -> int:
+    """Those of the training, -1 if unknown (MMEngine 0.10.7, 0.10.12)."""
+    return base._max_counts
+
+
+def records_usage(ddp: DistributedDataParallel) -> bool:
+    """Whether DDP still records parameter usage in this pass (torch 2.14).
+
+    On a static graph it does so in the very first pass, which has to be a
+    synchronized one.
+    """
+    return ddp.static_graph and not ddp._static_graph_delay_allreduce_enqueued

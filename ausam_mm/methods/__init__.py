@@ -1,0 +1,18 @@
+"""The methods, one file each."""
+
+from .aelooksam import AELookSAM
+from .aesam import AESAM
+from .ausam import AUSAM
+from .esam import ESAM
+from .fsam import FSAM
+from .ksam import KSAM
+from .looksam import LookSAM
+from .msam import MSAM
+from .sam import SAM
+from .sssam import SSSAM
+from .vsam import VSAM
+
+__all__ = [
+    'AELookSAM', 'AESAM', 'AUSAM', 'ESAM', 'FSAM', 'KSAM', 'LookSAM', 'MSAM',
+    'SAM', 'SSSAM', 'VSAM'
+]

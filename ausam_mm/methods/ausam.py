@@ -1,0 +1,331 @@
+"""AUSAM: SAM on the samples that matter."""
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import print_log
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..checks import is_number, require, require_choice
+from ..engine import Step, TwoPassOptimWrapper, step_generator
+from ..engine.randomness import checked_seed
+from ..sampling import (
+    SELECTOR,
+    AUSAMBatchSampler,
+    SampleHistory,
+    Selection,
+    batch_size,
+    counts_epochs,
+    gather_observations,
+    num_selected,
+    sample_keys,
+    select_highest,
+    select_multinomial,
+    select_systematic,
+    selection_probabilities,
+)
+
+
+@OPTIM_WRAPPERS.register_module()
+class AUSAM(TwoPassOptimWrapper):
+    """SAM whose passes see only a sampled part of each batch.
+
+    Deng et al., "Asymptotic Unbiased Sample Sampling to Speed Up
+    Sharpness-Aware Minimization", AAAI 2025 (arXiv 2406.08001).
+
+    1. Warm-up: S = B. Afterwards k = max(1, int(alpha * b)) samples are taken
+       without replacement with probability proportional to
+       q_i = s_min + (s_max(t) - s_min) * (a_i - min a) / (max a - min a),
+       a_i the ADLP of sample i; a sample never used counts as the highest.
+       s_max(t) rises linearly from s_min to s_max over the ramp.
+    2. First pass on S: losses l_i(w), eps = rho * g / ||g||.
+    3. Second pass on S: losses l_i(w + eps); step with its gradient at w.
+    4. DLP_i = \\|l_i(w + eps) - l_i(w)\\|; ADLP_i is its running mean.
+
+    Cost: 2 * alpha SGD steps, or the sum of the two ratios.
+
+    Args:
+        optimizer (Optimizer): The optimizer that steps.
+        rho (float): Radius of the perturbation. Defaults to 0.1.
+        alpha (float | tuple[float, float]): Ratio of the batch that both
+            passes see, or the pair (ascent, descent): the first pass sees the
+            first ratio, the second pass the second, which contains it.
+            Defaults to 0.5.
+        s_min (float): Lowest relative probability. Defaults to 0.1.
+        s_max (float): Highest relative probability. Defaults to 0.5.
+        warmup_epochs (int): Epochs in which everything is used, so that every
+            sample gets a score. Defaults to 1.
+        ramp_epochs (int): Epochs over which s_max(t) rises; the published 30
+            are of 200. Defaults to 30.
+        warmup_iters (int, optional): The warm-up in iterations instead.
+            Defaults to None.
+        ramp_iters (int, optional): The ramp in iterations instead. Defaults
+            to None.
+        sampling (str): 'multinomial', the paper's, or 'systematic', whose
+            inclusion probabilities are exact. Defaults to 'multinomial'.
+        weighting (str): 'none', the paper's, or 'inverse_probability', which
+            weights each loss with 1 / (b * pi_i) so that the sampled gradient
+            is unbiased at every step; it needs sampling='systematic'.
+            Defaults to 'none'.
+        scores (str): 'adlp', or one of two controls: 'uniform', a random
+            subset, and 'loss', the samples with the highest losses, as far as
+            they are known from the last time each was used. Defaults to
+            'adlp'.
+        seed (int, optional): Seed of the sampling. Defaults to None, for
+            PyTorch's current seed.
+        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
+            sync_perturbation, base, accumulative_counts, clip_grad.
+
+    Note:
+        In iteration-based loops, where MMEngine counts no epochs, an epoch is
+        as many samples as there are known ones; ``warmup_iters`` and
+        ``ramp_iters`` say it exactly.
+
+    Example:
+        >>> optim_wrapper = dict(
+        ...     type='AUSAM', rho=0.1, alpha=0.5,
+        ...     optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+    """
+
+    needs_losses = True
+
+    def __init__(self,
+                 optimizer: Optimizer,
+                 rho: float = 0.1,
+                 alpha: float | Sequence[float] = 0.5,
+                 s_min: float = 0.1,
+                 s_max: float = 0.5,
+                 warmup_epochs: int = 1,
+                 ramp_epochs: int = 30,
+                 warmup_iters: int | None = None,
+                 ramp_iters: int | None = None,
+                 sampling: str = 'multinomial',
+                 weighting: str = 'none',
+                 scores: str = 'adlp',
+                 seed: int | None = None,
+                 **kwargs: Any) -> None:
+        super().__init__(optimizer, rho=rho, **kwargs)
+        self.alpha = _ratios(alpha)
+        require(
+            is_number(s_min) and is_number(s_max) and 0 < s_min <= s_max <= 1,
+            f's_min={s_min!r} and s_max={s_max!r} must be probabilities with '
+            '0 < s_min <= s_max <= 1: the published ones are 0.1 and 0.5.')
+        for name, value in dict(
+                warmup_epochs=warmup_epochs, ramp_epochs=ramp_epochs,
+                warmup_iters=warmup_iters, ramp_iters=ramp_iters).items():
+            require(
+                value is None or is_number(value) and value >= 0,
+                f'{name}={value!r} must not be negative: set 0 to do without.')
+        require_choice('sampling', sampling, 'multinomial', 'systematic')
+        require_choice('weighting', weighting, 'none', 'inverse_probability')
+        require_choice('scores', scores, 'adlp', 'uniform', 'loss')
+        require(
+            weighting == 'none' or sampling == 'systematic',
+            "weighting='inverse_probability' needs inclusion probabilities, "
+            "which only sampling='systematic' has: set it, too.")
+        require(
+            scores != 'loss' or sampling == 'multinomial',
+            "scores='loss' takes the highest losses and samples nothing: "
+            'leave sampling and weighting out.')
+        self.s_min, self.s_max = s_min, s_max
+        self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
+        self.warmup_iters, self.ramp_iters = warmup_iters, ramp_iters
+        self.sampling, self.weighting, self.scores = (sampling, weighting,
+                                                      scores)
+        self.history = SampleHistory()
+        self.seed = checked_seed(seed)
+        self.batch_sampler: AUSAMBatchSampler | None = None
+        self._batch_sampler_state: dict[str, Any] | None = None
+        # A batch sampler finds it there, whichever of them is built first.
+        self.message_hub.runtime_info[SELECTOR] = weakref.ref(self)
+
+    def select(self, data: Any) -> Selection:
+        """Step 1 of the algorithm (see the class), unless the loader did it.
+
+        Args:
+            data (dict | tuple | list): What the data loader returned.
+
+        Returns:
+            Selection: The samples that the passes see.
+
+        Raises:
+            ValueError: If an AUSAMBatchSampler selected the batch, but its
+                samples do not say so.
+        """
+        keys = None if self.scores == 'uniform' else sample_keys(data)
+        selection = self.select_from(
+            batch_size(data), keys, self.num_steps
+        ) if self.batch_sampler is None else self.batch_sampler.arrived(data)
+        selection.keys = keys
+        return selection
+
+    def select_from(self, size: int, keys: Tensor | None,
+                    number: int) -> Selection:
+        """Step 1 of the algorithm (see the class).
+
+        Args:
+            size (int): The number of the batch's samples b.
+            keys (Tensor, optional): Their keys, shape (b, ), int64.
+            number (int): The number of the batch in the training.
+
+        Returns:
+            Selection: The samples that the passes see.
+        """
+        ascent, descent = (num_selected(ratio, size) for ratio in self.alpha)
+        # Until a full batch has shown how the loss reduces its samples', its
+        # scale on a sub-batch is unknown.
+        if self.in_warmup(number) or not self.reductions_known \
+                or ascent == size:
+            return Selection.full_batch(size)
+        if self.scores == 'loss':
+            return select_highest(self.history.means(keys), ascent, descent)
+        q = torch.ones(size, dtype=torch.float64)
+        if self.scores == 'adlp':
+            q = selection_probabilities(
+                self.history.means(keys), self.s_min,
+                self.current_s_max(number))
+        # Of this step and process, and the same after a resume.
+        generator = step_generator(self.seed, get_rank(), number)
+        if self.sampling == 'multinomial':
+            return select_multinomial(q, ascent, descent, generator)
+        return select_systematic(q, ascent, descent, self.weighting != 'none',
+                                 generator)
+
+    def observe(self, step: Step) -> None:
+        """Step 4 of the algorithm: DLP and ADLP of the samples in S1.
+
+        Args:
+            step (Step): The finished step.
+        """
+        selection = step.selection
+        before, after = step.first.losses, step.second.losses
+        within = selection.ascent_in_descent.to(after.device)
+        # Where the first pass overflowed, w + eps is w, and DLP unknown.
+        dlp = ((after[within] - before).abs() + 0 * step.norm).double().cpu()
+        step.scalars['mean_dlp'] = float(dlp.mean())
+        step.scalars['effective_sample_size'] = (
+            selection.effective_size or selection.size)
+        keys, values = selection.ascent[:0], dlp[:0]
+        if selection.keys is not None:
+            keys = selection.keys[selection.ascent]
+            values = before.double().cpu() if self.scores == 'loss' else dlp
+        if self.batch_sampler is not None:
+            origins = selection.origins[selection.ascent]
+            keys, values, origins = gather_observations(
+                keys, values, origins[:len(keys)])
+            self.batch_sampler.learn(origins, keys)
+        elif selection.keys is not None:
+            keys, values = gather_observations(keys, values)
+        if self.scores == 'loss':
+            # The last loss, not a mean over those of an untrained model.
+            self.history.replace(keys, values)
+        else:
+            self.history.update(keys, values)
+
+    def connect(self, batch_sampler: AUSAMBatchSampler) -> None:
+        """Leaves the selection to a batch sampler, which asks for it.
+
+        Args:
+            batch_sampler (AUSAMBatchSampler): That of the training's loader.
+
+        Raises:
+            ValueError: If there is another already.
+        """
+        if self.batch_sampler is batch_sampler:
+            return
+        require(
+            self.batch_sampler is None,
+            'Two data loaders have an AUSAMBatchSampler, which is for '
+            'training only: leave it in train_dataloader alone.')
+        self.batch_sampler = batch_sampler
+        if self._batch_sampler_state is not None:
+            batch_sampler.load_state_dict(self._batch_sampler_state)
+        print_log(
+            'AUSAMBatchSampler selects the samples of a batch before they are '
+            f'loaded: {type(self).__name__} uses all that arrive.',
+            logger='current')
+
+    def in_warmup(self, number: int) -> bool:
+        """Whether a batch is used whole to give its samples scores.
+
+        Args:
+            number (int): The number of the batch in the training.
+        """
+        if self.warmup_iters is not None:
+            return number < self.warmup_iters
+        return self.epoch() < self.warmup_epochs
+
+    def current_s_max(self, number: int) -> float:
+        """s_max(t): linear from s_min to s_max over the ramp.
+
+        Args:
+            number (int): The number of the batch in the training.
+        """
+        if self.ramp_iters is not None:
+            done, length = number, self.ramp_iters
+        else:
+            done, length = self.epoch(), self.ramp_epochs
+        ratio = min(1., done / length) if length else 1.
+        return self.s_min + (self.s_max - self.s_min) * ratio
+
+    def epoch(self) -> int:
+        """The current epoch, from 0.
+
+        Raises:
+            ValueError: If nothing tells where an epoch ends.
+        """
+        if counts_epochs(self.message_hub):
+            return self.message_hub.get_info('epoch')
+        if self.warmup_epochs == 0 and self.ramp_epochs == 0:
+            return 0
+        require(
+            self.scores != 'uniform',
+            "With scores='uniform' no sample is recognized, so that in an "
+            'iteration-based loop an epoch has no end: set warmup_iters and '
+            'ramp_iters.')
+        if not len(self.history):
+            return 0
+        # In the first epoch every loaded sample is a new one; the tolerance
+        # is for samples that sampler padding loads twice.
+        passes = self.samples_offered * get_world_size() / len(self.history)
+        return max(0, math.ceil(passes - 0.05) - 1)
+
+    def method_state(self) -> dict[str, Any]:
+        """The base class's state with the table and what sampling needs."""
+        state = dict(
+            super().method_state(),
+            history=self.history.state_dict(),
+            seed=self.seed)
+        if self.batch_sampler is not None:
+            state['batch_sampler'] = self.batch_sampler.state_dict()
+        return state
+
+    def load_method_state(self, state: dict[str, Any]) -> None:
+        """Takes up a state; another method's has no table, which is kept."""
+        super().load_method_state(state)
+        if 'history' in state:
+            self.history.load_state_dict(state['history'])
+            self.seed = state['seed']
+        self._batch_sampler_state = state.get('batch_sampler')
+
+
+def _ratios(alpha: Any) -> tuple[float, float]:
+    """alpha as the pair (ascent, descent)."""
+    pair = (alpha, alpha) if is_number(alpha) else alpha
+    try:
+        ascent, descent = pair
+        valid = 0 < ascent <= descent <= 1
+    except (TypeError, ValueError):
+        valid = False
+    require(
+        valid,
+        f'alpha={alpha!r} must be a ratio in (0, 1], or a pair (ascent, '
+        'descent) of them with ascent <= descent, for example 0.5 or '
+        '(0.25, 0.75).')
+    return float(ascent), float(descent)

@@ -1,0 +1,5 @@
+"""MMEngine strategies for FlexibleRunner."""
+
+from .fsdp import ResumableFSDPStrategy
+
+__all__ = ['ResumableFSDPStrategy']

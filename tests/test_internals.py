@@ -1,0 +1,77 @@
+"""What ausam_mm.internals relies on is there, and does what it says."""
+
+import torch
+import torch.distributed as dist
+from mmengine.optim import OptimWrapper
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ausam_mm import internals
+
+from .processes import launch
+
+
+def wrapper(**options):
+    layer = nn.Linear(2, 2)
+    return layer, OptimWrapper(
+        torch.optim.SGD(layer.parameters(), lr=0.1), **options)
+
+
+def test_an_uncounted_backward_leaves_the_count_of_micro_batches():
+    layer, base = wrapper(accumulative_counts=2)
+    base.initialize_count_status(layer, 3, 8)
+    internals.uncounted_backward(base, layer(torch.ones(1, 2)).sum())
+    assert base.inner_count == 3
+    assert layer.weight.grad.eq(1).all() and layer.bias.grad is not None
+
+
+def test_an_uncounted_backward_differentiates_the_inputs_alone():
+    layer, base = wrapper()
+    internals.uncounted_backward(
+        base, layer(torch.ones(1, 2)).sum(), [layer.bias])
+    assert layer.weight.grad is None and layer.bias.grad is not None
+
+
+def test_a_counted_micro_batch_ends_the_accumulation():
+    layer, base = wrapper(accumulative_counts=2)
+    internals.count_micro_batch(base)
+    assert base.inner_count == 1 and not base.should_update()
+    internals.count_micro_batch(base)
+    assert base.should_update()
+
+
+def test_accumulation_and_length_of_the_training_are_read():
+    layer, base = wrapper(accumulative_counts=4)
+    assert internals.accumulation(base) == 4
+    assert internals.total_micro_batches(base) == -1
+    base.initialize_count_status(layer, 0, 20)
+    assert internals.total_micro_batches(base) == 20
+
+
+def static_graph_passes():
+    """Whether DDP records usage before, and after, its first pass."""
+    found = []
+    for static in (True, False):
+        ddp = DistributedDataParallel(nn.Linear(2, 2), static_graph=static)
+        for _ in range(2):
+            found.append(internals.records_usage(ddp))
+            ddp(torch.ones(1, 2)).sum().backward()
+    dist.barrier()
+    return found
+
+
+def test_ddp_records_usage_in_the_first_pass_on_a_static_graph():
+    assert launch(static_graph_passes, 1) == [[True, False, False, False]]
+
+
+def test_a_function_that_is_not_compiled_runs_as_it_stands():
+
+    @internals.not_compiled
+    def compiling():
+        return torch.compiler.is_compiling()
+
+    @torch.compile(backend='eager')
+    def outer(x):
+        return x + compiling()
+
+    assert outer(torch.zeros(())) == 0
