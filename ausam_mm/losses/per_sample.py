@@ -59,7 +59,6 @@ def register_per_sample_loss(
     def decorator(rule: Rule) -> Rule:
         for loss in losses:
             _RULES[_key(loss)] = rule
-            _REFUSALS.pop(_key(loss), None)
         return rule
 
     return decorator
@@ -92,8 +91,8 @@ def _find(module: nn.Module) -> tuple[Rule | None, str | None]:
     """The rule of a module's class or of its nearest parent's, or a reason."""
     for cls in type(module).__mro__:
         rule, reason = _RULES.get(_key(cls)), _REFUSALS.get(_key(cls))
-        if rule or reason:
-            return rule, reason
+        if rule or reason:  # a rule lifts a refusal
+            return rule, None if rule else reason
     return None, None
 
 
