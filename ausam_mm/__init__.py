@@ -6,6 +6,7 @@ mmpose: each costs only those who use it.
 """
 
 from . import compat, optim
+from .config import set_optim_wrapper
 from .hooks import ExactResumeHook, InfoBatchHook
 from .losses import refuse_per_sample_loss, register_per_sample_loss
 from .models import MobileNetV2_CIFAR, PytorchCVBackbone
@@ -34,5 +35,5 @@ __all__ = [
     'LSQModel', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
     'SAM', 'SSSAM', 'SampleHistory', 'VSAM', '__version__', 'compat',
     'fold_batchnorm', 'optim', 'quantize_model', 'refuse_per_sample_loss',
-    'register_per_sample_loss'
+    'register_per_sample_loss', 'set_optim_wrapper'
 ]
