@@ -19,51 +19,36 @@ ratios of all rounds (epoch_time.png).
 """
 
 import argparse
-import copy
-import json
 import multiprocessing
-import shlex
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.logging import MessageHub
-from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from rich.console import Console
 from rich.progress import Progress
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _common import (  # noqa: E402
+from ausam_mm.sampling import batch_size
+from ausam_mm.tooling import settings as tooling
+from ausam_mm.tooling.plots import plot_ratios
+from ausam_mm.tooling.reports import (
+    Parts,
+    compare_pairs,
     machine,
-    parse_setting,
-    set_dataloader_defaults,
+    print_result,
+    write_summary,
 )
-from _epoch_report import draw, parts_of  # noqa: E402
-from _settings import (  # noqa: E402
-    Setup,
-    build_setup,
-    check,
-    check_device,
-    count,
-    is_finite,
-    merge,
-    positive,
-    read_config,
-    scope_of,
-)
-from _tables import markdown_of, table_of  # noqa: E402
-from train import swap_wrapper  # noqa: E402
-
-import ausam_mm  # noqa: E402, F401
-from ausam_mm.sampling import batch_size  # noqa: E402
+from ausam_mm.tooling.runner import read_config, set_dataloader_defaults
+from ausam_mm.tooling.settings import Setup, positive, scope_of
 
 SETTINGS = (
     'OptimWrapper', 'SAM', 'AUSAM alpha=0.5',
@@ -91,22 +76,8 @@ class Arm:
 
 
 def configure(cfg: Config, setting: str, args: argparse.Namespace) -> Config:
-    """A config with a setting's wrapper and options, as train.py has it.
-
-    Args:
-        cfg (Config): The config; it stays as it is.
-        setting (str): The setting.
-        args (Namespace): The parsed arguments.
-
-    Returns:
-        Config: The new config.
-    """
-    parsed = parse_setting(setting)
-    cfg = copy.deepcopy(cfg)
-    swap_wrapper(cfg, parsed['name'])
-    set_dataloader_defaults(
-        cfg, ['train_dataloader'], pin_memory=args.device != 'cpu')
-    merge(cfg, [*args.cfg_options, *parsed['options']])
+    """A copy of a config with a setting, as train.py has it."""
+    cfg = tooling.configure(cfg, setting, args.cfg_options)
     if not cfg.train_dataloader.get('num_workers'):
         cfg.train_dataloader.persistent_workers = False
     return cfg
@@ -141,30 +112,12 @@ def make_current(hub: MessageHub) -> None:
 
 
 def build(cfg: Config, setting: str, args: argparse.Namespace) -> Arm:
-    """A setting's model, wrapper and data loader.
-
-    Args:
-        cfg (Config): The config, without any options.
-        setting (str): The setting.
-        args (Namespace): The parsed arguments.
-
-    Returns:
-        Arm: The setting, ready to train.
-
-    Raises:
-        SystemExit: If the data cannot be read, or the setting names what does
-            not exist.
-    """
+    """A setting's model, wrapper and data loader."""
     cfg = configure(cfg, setting, args)
     hub = MessageHub.get_instance(
         f'epoch_time_{len(MessageHub._instance_dict)}')
     try:
-        loader = Runner.build_dataloader(cfg.train_dataloader, seed=args.seed)
-    except OSError as error:
-        raise SystemExit(
-            f'The training data cannot be read ({error}): name their place '
-            'with --cfg-options train_dataloader.dataset.data_root=FOLDER.'
-        ) from error
+        loader = tooling.make_loader(cfg, args.seed)
     except (KeyError, TypeError, ValueError) as error:
         raise SystemExit(f'The setting {setting!r}: {error}') from error
     if isinstance(loader.batch_sampler.sampler, InfiniteSampler):
@@ -173,24 +126,14 @@ def build(cfg: Config, setting: str, args: argparse.Namespace) -> Arm:
             'set train_dataloader.sampler.type=DefaultSampler.')
     # What RuntimeInfoHook says; with a warm-up and the loader's own epoch.
     hub.update_info('max_epochs', args.epochs + 2)
-    setup = build_setup(cfg, setting, args.device, args.seed)
+    setup = tooling.build_setup(cfg, setting, args)
     setup.wrapper.initialize_count_status(
         setup.model, 0, (args.epochs + 1) * len(loader))
     return Arm(setup, loader, count_loads(loader.dataset), hub)
 
 
 def run_epoch(arm: Arm, device: str, train: bool = True) -> float:
-    """Seconds of an epoch.
-
-    Args:
-        arm (Arm): The setting.
-        device (str): Where it trains.
-        train (bool): Whether its batches are trained. Defaults to True.
-
-    Returns:
-        float: The seconds, from before the data loader is asked for an
-        iterator.
-    """
+    """Seconds of an epoch, from before the loader is asked for an iterator."""
     make_current(arm.hub)
     arm.hub.update_info('epoch', arm.epoch)
     # As DistSamplerSeedHook does it; where there is a batch sampler of the
@@ -208,20 +151,11 @@ def run_epoch(arm: Arm, device: str, train: bool = True) -> float:
 
 
 def measure(name: str, cfg: Config, args: argparse.Namespace) -> dict:
-    """Everything about a config.
-
-    Args:
-        name (str): The config's name.
-        cfg (Config): The config, without any options.
-        args (Namespace): The parsed arguments.
-
-    Returns:
-        dict: The results, as summary.json has them.
-    """
+    """Everything about a config, as summary.json has it."""
     set_multi_processing(**cfg.get('env_cfg', {}).get('mp_cfg', {}))
     arms = [build(cfg, setting, args) for setting in args.settings]
     first = configure(cfg, args.settings[0], args).train_dataloader
-    times: List[List[float]] = [[] for _ in arms]
+    times: list[list[float]] = [[] for _ in arms]
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=len(arms) * (args.epochs + 2))
 
@@ -233,7 +167,7 @@ def measure(name: str, cfg: Config, args: argparse.Namespace) -> dict:
         for arm in arms:
             run(arm)
             arm.loads.value = arm.trained = 0
-        before = [count(arm.setup.wrapper) for arm in arms]
+        before = [arm.setup.count() for arm in arms]
         for _ in range(args.epochs):
             for arm, seconds in zip(arms, times):
                 seconds.append(run(arm))
@@ -241,78 +175,86 @@ def measure(name: str, cfg: Config, args: argparse.Namespace) -> dict:
         alone = [run(arm, train=False) for arm in arms]
     rows = []
     for i, arm in enumerate(arms):
-        ratios = [a / b for a, b in zip(times[i], times[0])]
         key = 'samples_backpropagated'
-        # A plain wrapper counts nothing: its samples pass once.
-        passed = count(arm.setup.wrapper)[key] - before[i][key]
+        # OptimWrapper counts nothing: its samples pass once.
+        passed = arm.setup.count()[key] - before[i][key]
         rows.append(dict(
-            setting=arm.setup.setting, seconds=times[i], ratios=ratios,
-            ratio=statistics.median(ratios), range=[min(ratios), max(ratios)],
-            loader_seconds=alone[i], decoded=loads[i] / args.epochs,
+            compare_pairs(times[i], times[0]), seconds=times[i],
+            setting=arm.setup.setting, loader_seconds=alone[i],
+            decoded=loads[i] / args.epochs,
             backpropagated=(passed or arm.trained) / args.epochs,
-            finite=is_finite(arm.setup)))
+            finite=arm.setup.is_finite()))
     return dict(
         config=name, epochs=args.epochs, samples=len(arms[0].loader.dataset),
         batch_size=first.batch_size, num_workers=first.get('num_workers', 0),
         rows=rows)
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('configs', nargs='+', metavar='CONFIG',
-                        help='a file, or package::path')
-    parser.add_argument('--settings', nargs='+', metavar='SETTING',
-                        default=list(SETTINGS),
-                        help='ratios are to the first; the default is\n'
-                        f'{", ".join(SETTINGS)}')
+def title_of(result: dict) -> str:
+    """What was run, in a line."""
+    return (f'{result["config"]}: {result["samples"]:,} samples, batch '
+            f'{result["batch_size"]}, {result["num_workers"]} workers, '
+            f'{result["epochs"]} rounds')
+
+
+def parts_of(result: dict) -> Parts:
+    """Title, rows and legend of a config's table."""
+    legend = (f'ratio: to {result["rows"][0]["setting"]} in the same round, '
+              'median and range; loader: an epoch of the data loader alone; '
+              'decoded, passes: samples that are loaded, and samples that are '
+              'back-propagated, in an epoch.')
+    return title_of(result), [cells_of(row) for row in result['rows']], legend
+
+
+def cells_of(row: dict) -> dict[str, str]:
+    """A row of the tables, by the head of its column."""
+    low, high = row['range']
+    return {'setting': row['setting'],
+            'epoch\n[s]': f'{statistics.median(row["seconds"]):.2f}',
+            'ratio': f'{row["ratio"]:.2f}', 'range': f'{low:.2f}-{high:.2f}',
+            'loader\n[s]': f'{row["loader_seconds"]:.2f}',
+            'decoded': f'{row["decoded"]:,.0f}',
+            'passes': f'{row["backpropagated"]:,.0f}'}
+
+
+def draw(axis, rows: list[dict]) -> None:
+    """The ratios of all rounds, and their medians."""
+    axis.barh(range(len(rows)), [row['ratio'] for row in rows], 0.6,
+              color='tab:blue', alpha=0.4, label='median')
+    for i, row in enumerate(rows):
+        axis.plot(row['ratios'], [i] * len(row['ratios']), 'k.',
+                  label=None if i else 'a round')
+
+
+def loader_ratios(rows: list[dict]) -> list[float]:
+    """Times of the loaders alone, as ratios to the first setting's epoch."""
+    epoch = statistics.median(rows[0]['seconds'])
+    return [row['loader_seconds'] / epoch for row in rows]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = tooling.settings_parser(__doc__, '--settings', SETTINGS)
     parser.add_argument('--epochs', type=positive, default=5,
                         help='rounds (5)')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, ...')
-    parser.add_argument('--seed', type=int, default=0,
-                        help='of weights, data and draws (0)')
-    parser.add_argument('--out', type=Path, help='folder of the results; the '
-                        'default is\nwork_dirs/epoch_time/<first config>')
-    parser.add_argument('--cfg-options', nargs='+', default=[],
-                        help='settings of all configs, key=value')
     args = parser.parse_args(argv)
-    check_device(parser, args.device)
-    return args
-
-
-def main(argv: Optional[Sequence[str]] = None) -> None:
-    args = parse_args(argv)
-    # All of them before anything runs.
     cases = [(Path(path).stem, read_config(path)) for path in args.configs]
-    for _, cfg in cases:
+    for _, cfg in cases:  # all of them before anything runs
+        set_dataloader_defaults(
+            cfg, ['train_dataloader'], pin_memory=args.device != 'cpu')
         for setting in args.settings:
-            check(configure(cfg, setting, args), setting)
+            configure(cfg, setting, args)
     out = args.out or Path('work_dirs/epoch_time') / cases[0][0]
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(machine())
+    print(machine())
     results = []
     for name, cfg in cases:
         with scope_of(cfg):
             results.append(measure(name, cfg, args))
-        console.print(table_of(*parts_of(results[-1])))
-        for row in results[-1]['rows']:
-            if not row['finite']:
-                console.print(
-                    f'The training of {row["setting"]} overflowed, so that '
-                    'its steps may be cheaper than usual: lower the learning '
-                    'rate, --cfg-options optim_wrapper.optimizer.lr=1e-3.',
-                    markup=False)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'summary.md').write_text('\n'.join(
-        [*(markdown_of(*parts_of(result)) for result in results), machine(),
-         '']))
-    (out / 'summary.json').write_text(json.dumps(dict(
-        machine=machine(), command=shlex.join(
-            sys.argv if argv is None else ['epoch_time.py', *argv]),
-        device=args.device, seed=args.seed, results=results), indent=2))
-    draw(results, out / 'epoch_time.png')
-    console.print(f'Written to {out}: summary.md, summary.json, '
-                  'epoch_time.png.')
+        print_result(results[-1], parts_of)
+    write_summary(out, [*map(parts_of, results)], argv or sys.argv,
+                  device=args.device, seed=args.seed, results=results)
+    plot_ratios(results, out / 'epoch_time.png', 'time of an epoch', title_of,
+                draw, loader_ratios, 'loader alone')
+    print(f'Written to {out}: summary.md, summary.json, epoch_time.png.')
 
 
 if __name__ == '__main__':

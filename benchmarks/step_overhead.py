@@ -1,41 +1,35 @@
 """What a two-pass step costs beyond its two passes, by parameters.
 
 The model is one matrix product with almost no work for its size, so that the
-rest of a step shows: norm, saved copy, climb, restore, the check of the second
-gradient, draw and table. It is timed with the passes left out: gradients are
-there already. The figure is compared in pairs with the time of the plain
+rest of a step shows: norm, saved copy, perturbation, restore, the check of the
+second gradient, selection and table. It is timed with the passes left out:
+gradients are there already. It is compared in pairs with the time of the base
 optimizer's step (SGD with momentum and weight decay), interleaved. Memory is
 that of all tensors that are alive, in copies of the weights.
 """
 
 import argparse
 import gc
-import json
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict
 
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import OPTIM_WRAPPERS
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import nn
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _common import machine as machine_name  # noqa: E402
-
-import ausam_mm  # noqa: E402, F401
-from ausam_mm.optim.decisions import Step  # noqa: E402
-from ausam_mm.sampling import (  # noqa: E402
+from ausam_mm.optim.decisions import Step
+from ausam_mm.sampling import (
     SampleHistory,
     draw_multinomial,
     selection_probabilities,
 )
+from ausam_mm.tooling.reports import compare_pairs, print_table
 
 BATCH = 256
 LAYERS = 50
@@ -64,9 +58,8 @@ def make_wrapper(parameters: nn.ParameterList, **cfg):
 
 
 def make_sections(parameters: nn.ParameterList, grads: list, first: list,
-                  samples: int) -> Dict[str, Callable]:
-    """What is timed, by name; ``first`` are the gradients that climbing uses.
-    """
+                  samples: int) -> dict[str, Callable]:
+    """What is timed, by name; ``first`` are gradients of the first pass."""
     plain = make_wrapper(parameters, type='OptimWrapper')
     sam = make_wrapper(parameters, type='SAM', rho=0.05)
     groups = sam.optimizer.param_groups
@@ -77,7 +70,7 @@ def make_sections(parameters: nn.ParameterList, grads: list, first: list,
         fill(parameters, grads)
         plain.step()
 
-    def climb_and_restore():
+    def perturb_and_restore():
         fill(parameters, first)
         sam.perturbation.climb(groups)
         sam.perturbation.restore()
@@ -87,17 +80,17 @@ def make_sections(parameters: nn.ParameterList, grads: list, first: list,
     def check():  # the gradients of step() are in place
         sam._gradient_is_finite(step_of_sam)
 
-    def draw_and_table():
+    def select_and_table():
         keys = torch.randint(samples, (BATCH, ))
         q = selection_probabilities(history.means(keys), 0.1, 0.5)
-        drawn = draw_multinomial(q, BATCH // 2)
-        history.update(keys[drawn], torch.rand(len(drawn)))
+        chosen = draw_multinomial(q, BATCH // 2)
+        history.update(keys[chosen], torch.rand(len(chosen)))
 
     return {
         'plain step': step,
         'check': check,
-        'climb, restore': climb_and_restore,
-        'draw and table': draw_and_table
+        'perturb, restore': perturb_and_restore,
+        'select, table': select_and_table
     }
 
 
@@ -112,7 +105,7 @@ def measure(number: int, rounds: int, samples: int, device: str) -> dict:
     for i in track(range(rounds + warmup), f'{number:,} parameters',
                    console=Console(stderr=True)):
         for name, section in sections.items():
-            for grad in first:  # climbing uses them up
+            for grad in first:  # the perturbation uses them up
                 grad.fill_(1e-3)
             if device != 'cpu':
                 torch.cuda.synchronize()
@@ -123,16 +116,12 @@ def measure(number: int, rounds: int, samples: int, device: str) -> dict:
             if i >= warmup:
                 times[name].append(1e3 * (time.perf_counter() - start))
     step, *parts = times.values()
-    ratios = [sum(part[i] for part in parts) / step[i] for i in range(rounds)]
-    quartiles = statistics.quantiles(ratios, n=4)
+    whole = [sum(part) for part in zip(*parts)]
     return dict(
+        compare_pairs(whole, step),
         parameters=sum(p.numel() for p in parameters),
-        milliseconds={
-            name: statistics.median(values)
-            for name, values in times.items()
-        },
-        ratio=quartiles[1],
-        quartiles=[quartiles[0], quartiles[2]])
+        milliseconds={name: statistics.median(values)
+                      for name, values in times.items()})
 
 
 class Sum(BaseModel):
@@ -157,15 +146,10 @@ def live_bytes(model: nn.Module) -> int:
     }.values())
 
 
-def memory(number: int) -> Dict[str, float]:
-    """Most memory that is alive after climbing or before stepping.
+def memory(number: int) -> dict[str, float]:
+    """Most memory that is alive after perturbing or before stepping.
 
-    Args:
-        number (int): Parameters of the model.
-
-    Returns:
-        dict[str, float]: In copies of the weights, by wrapper and
-        accumulation.
+    In copies of the weights, by wrapper and accumulation.
     """
     result = {}
     for kind in ('OptimWrapper', 'SAM'):
@@ -206,32 +190,22 @@ def main() -> None:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path, help='JSON file for the figures')
     args = parser.parse_args()
-    console = Console()
     rows = [measure(int(number), args.rounds, args.samples, args.device)
             for number in args.parameters]
-    table = Table(title='Milliseconds of a step beyond its passes, '
-                  f'{args.rounds} rounds')
-    table.add_column('parameters', justify='right')
-    for name in [*rows[0]['milliseconds'], 'sum / step', 'quartiles']:
-        table.add_column(name, justify='right')
-    for row in rows:
-        table.add_row(
-            f'{row["parameters"]:,}',
-            *(f'{value:.2f}' for value in row['milliseconds'].values()),
-            f'{row["ratio"]:.2f}',
-            ' - '.join(f'{value:.2f}' for value in row['quartiles']))
-    console.print(table)
     number = int(max(args.parameters))
     peaks = memory(number)
-    console.print(f'Tensors at {number:,} parameters, in copies of the '
-                  'weights:')
+    print_table(
+        f'Milliseconds of a step beyond its passes, {args.rounds} rounds',
+        [{'parameters': f'{row["parameters"]:,}',
+          **{name: f'{value:.2f}'
+             for name, value in row['milliseconds'].items()},
+          'sum / step': f'{row["ratio"]:.2f}',
+          'quartiles': ' - '.join(f'{value:.2f}' for value in
+                                  row['quartiles'])} for row in rows],
+        args.out, rows=rows, copies_of_the_weights=peaks)
+    print(f'Tensors at {number:,} parameters, in copies of the weights:')
     for name, copies in peaks.items():
-        console.print(f'  {name}: {copies:.2f}')
-    machine = machine_name()
-    console.print(machine)
-    if args.out:
-        args.out.write_text(json.dumps(
-            dict(machine=machine, rows=rows, copies_of_the_weights=peaks)))
+        print(f'  {name}: {copies:.2f}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,2 @@
+"""What the command-line tools and the benchmarks share; only they import it.
+"""
