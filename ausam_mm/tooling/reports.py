@@ -70,11 +70,11 @@ def markdown_of(title: str, rows: list[Row], legend: str = '') -> str:
                       legend, ''])
 
 
-def print_table(title: str, rows: list[Row], out: Path | None = None,
+def print_table(title: str, cells: list[Row], out: Path | None = None,
                 **figures: Any) -> None:
     """Prints a table and the machine, and writes figures to a JSON file."""
     terminal = console()
-    terminal.print(table_of(title, rows), machine(), sep='\n')
+    terminal.print(table_of(title, cells), machine(), sep='\n')
     if out:
         out.write_text(json.dumps(dict(machine=machine(), **figures)))
 
