@@ -57,22 +57,13 @@ SETTINGS = (
 
 @dataclass
 class Arm:
-    """A setting in training.
-
-    Attributes:
-        setup (Setup): Its model and wrapper.
-        loader (DataLoader): Its data loader.
-        loads (Synchronized): How many samples were loaded.
-        hub (MessageHub): Its message hub.
-        epoch (int): The next epoch.
-        trained (int): How many samples the steps were given.
-    """
+    """A setting in training."""
     setup: Setup
     loader: DataLoader
-    loads: Any
+    loads: Any  # how many samples were loaded, a Synchronized
     hub: MessageHub
-    epoch: int = 0
-    trained: int = 0
+    epoch: int = 0  # the next one
+    trained: int = 0  # samples that the steps were given
 
 
 def configure(cfg: Config, setting: str, args: argparse.Namespace) -> Config:
@@ -86,12 +77,8 @@ def configure(cfg: Config, setting: str, args: argparse.Namespace) -> Config:
 def count_loads(dataset: Dataset) -> Any:
     """Counts the samples that are loaded, also by processes forked later.
 
-    Args:
-        dataset (Dataset): The data set, whose class becomes a subclass of it,
-            so that samplers see what they would see otherwise.
-
-    Returns:
-        Synchronized: The number, as its ``value``.
+    The data set's class becomes a subclass of it, so that samplers see what
+    they would see otherwise. The number is the ``value`` of what it returns.
     """
     loads = multiprocessing.Value('q', 0)
 

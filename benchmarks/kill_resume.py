@@ -49,14 +49,12 @@ def command(way: str, work_dir: Path, resume: bool) -> list[str]:
     """The training as a user would start it."""
     loop, processes = WAYS[way]
     config = work_dir.parent / f'{way}.py'
-    if loop == 'epochs':
-        epochs = ITERS * 64 * processes // 384
-        settings = dict(sampler='DefaultSampler',
-                        loop=f'by_epoch=True, max_epochs={epochs}')
-    else:
-        settings = dict(sampler='InfiniteSampler',
-                        loop=f'by_epoch=False, max_iters={ITERS}')
-    config.write_text(CONFIG.format(base=BASE, **settings))
+    sampler, loop = dict(
+        epochs=('DefaultSampler', 'by_epoch=True, max_epochs='
+                f'{ITERS * 64 * processes // 384}'),
+        iterations=('InfiniteSampler', f'by_epoch=False, max_iters={ITERS}')
+    )[loop]
+    config.write_text(CONFIG.format(base=BASE, sampler=sampler, loop=loop))
     launch = launcher = ()
     if processes > 1:
         launch = ('-m', 'torch.distributed.run', '--standalone',

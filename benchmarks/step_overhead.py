@@ -44,12 +44,6 @@ def make_parameters(number: int, device: str) -> nn.ParameterList:
     ])
 
 
-def fill(parameters: nn.ParameterList, grads: list) -> None:
-    """Puts gradients into place without a pass."""
-    for parameter, grad in zip(parameters, grads):
-        parameter.grad = grad
-
-
 def make_wrapper(parameters: nn.ParameterList, **cfg):
     """A wrapper around SGD with momentum and weight decay."""
     optimizer = torch.optim.SGD(
@@ -66,12 +60,16 @@ def make_sections(parameters: nn.ParameterList, grads: list, first: list,
     history = SampleHistory()
     history.update(torch.arange(samples), torch.rand(samples))
 
+    def fill(grads):  # puts gradients into place without a pass
+        for parameter, grad in zip(parameters, grads):
+            parameter.grad = grad
+
     def step():
-        fill(parameters, grads)
+        fill(grads)
         plain.step()
 
     def perturb_and_restore():
-        fill(parameters, first)
+        fill(first)
         sam.perturbation.climb(groups)
         sam.perturbation.restore()
 

@@ -1,5 +1,8 @@
 """One call, or one word, changes the wrapper of any config."""
 
+import subprocess
+import sys
+
 import pytest
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -62,3 +65,9 @@ def test_amp_is_set_in_the_wrapper_that_casts(old, name, new):
 def test_configs_without_such_a_wrapper_are_refused(cfg, options, message):
     with pytest.raises(ValueError, match=message):
         set_optim_wrapper(Config(cfg), **options)
+
+
+def test_importing_the_package_does_not_import_its_tooling():
+    code = ('import sys, ausam_mm; '
+            "assert not any('tooling' in name for name in sys.modules)")
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)

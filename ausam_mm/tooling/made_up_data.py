@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from .runner import set_dataloader_defaults
@@ -23,16 +23,10 @@ POSE_KEYS = ('upper_body_ids', 'lower_body_ids', 'flip_pairs', 'dataset_name',
 
 
 class MadeUpImages(Dataset[Any]):
-    """Images of noise that go through a config's own pipeline.
+    """Images of noise, in pixels, through a config's own pipeline.
 
-    Args:
-        transforms (list): The built transforms.
-        folder (Path): Where the images are written, for those that load.
-        number (int): How many.
-        size (int): Their sides, in pixels.
-        seed (int): Of images and joints.
-        metainfo (dict, optional): Of a pose data set; None for images with a
-            label.
+    They are written into a folder, too, for transforms that load. With the
+    metainfo of a pose data set they have joints, otherwise a label.
     """
 
     def __init__(self, transforms: list[Any], folder: Path, number: int,
@@ -134,11 +128,12 @@ def make_batch(cfg: Config, image_size: int,
                 f'{error}): use --data real.') from error
 
 
-def make_inputs(cfg: Config, model: nn.Module, number: int, image_size: int,
+def make_inputs(cfg: Config, model: Any, number: int, image_size: int,
                 seed: int) -> Tensor:
     """Made-up images as a model's layers get them, (number, 3, H, W)."""
     cfg = copy.deepcopy(cfg)
     cfg.train_dataloader.batch_size = number
     set_dataloader_defaults(cfg, ['train_dataloader'], pin_memory=False)
     batch, _ = make_batch(cfg, image_size, seed)
-    return model.data_preprocessor(batch, False)['inputs']
+    inputs: Tensor = model.data_preprocessor(batch, False)['inputs']
+    return inputs

@@ -45,7 +45,7 @@ def summarize(records: list[Record], metric: str, factor: float,
         samples loaded and samples back-propagated (each pass counts).
     """
     steps = [r for r in records if 'loss' in r]
-    loaded = steps[-1].get('ausam/samples_loaded', num_samples)
+    loaded: int = steps[-1].get('ausam/samples_loaded', num_samples)
     return dict(
         accuracy=factor * [r[metric] for r in records if metric in r][-1],
         seconds=sum(r['time'] for r in steps),

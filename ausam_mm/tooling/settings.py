@@ -121,7 +121,8 @@ def build_model(cfg: Config) -> nn.Module:
         if name in cfg:
             model.setdefault('data_preprocessor', cfg[name])
     # Not init_weights: that may download weights, which are not needed here.
-    return MODELS.build(model)
+    built: nn.Module = MODELS.build(model)
+    return built
 
 
 def build_setup(cfg: Config, setting: str, args: argparse.Namespace) -> Setup:
@@ -141,7 +142,7 @@ def make_loader(cfg: Config, seed: int, remedy: str = '') -> DataLoader[Any]:
         remedy (str): What else can be done. Defaults to nothing.
     """
     try:
-        loader = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+        loader: DataLoader[Any] = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
     except (OSError, RuntimeError) as error:
         raise SystemExit(
             f'The training data cannot be read ({error}): name their place '
