@@ -1,5 +1,4 @@
-"""Changes to configs that a training script makes before it builds a Runner.
-"""
+"""What a training script changes in a config before it builds a Runner."""
 
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper

@@ -1,2 +1,1 @@
-"""What the command-line tools and the benchmarks share; only they import it.
-"""
+"""What the tools and the benchmarks share; only they import it."""

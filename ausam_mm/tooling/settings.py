@@ -142,16 +142,16 @@ def make_loader(cfg: Config, seed: int, remedy: str = '') -> DataLoader[Any]:
         remedy (str): What else can be done. Defaults to nothing.
     """
     try:
-        loader: DataLoader[Any] = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+        loader: DataLoader[Any] = Runner.build_dataloader(
+            cfg.train_dataloader, seed=seed)
     except (OSError, RuntimeError) as error:
         raise SystemExit(
             f'The training data cannot be read ({error}): name their place '
             f'with --cfg-options train_dataloader.dataset.data_root=FOLDER'
             f'{remedy}.') from error
     if not len(loader):
-        raise SystemExit(
-            f'The {len(loader.dataset)} training samples are less than a '
-            'batch: take a smaller --batch-size.')
+        raise SystemExit('The training samples are less than a batch: take a '
+                         'smaller batch size.')
     return loader
 
 
