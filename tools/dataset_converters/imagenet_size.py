@@ -1,7 +1,7 @@
 """Writes images of ImageNet's size, to time a data loader with.
 
 From any photographs, a folder or a .tar of them: each is cropped to 4:3 around
-its centre, brought to 500x375 pixels and saved as a JPEG. Smaller photographs
+its center, brought to 500x375 pixels and saved as a JPEG. Smaller photographs
 are left out, as enlarged ones are cheaper to decode; where there are too few
 they come again. The classes mean nothing: one image after the other gets the
 next. Writes the layout that mmpretrain's ImageNet reads:

@@ -3,7 +3,7 @@
 The file holds the weights of a model of LSQModel as integers, and
 QuantizeLinear and DequantizeLinear around what goes into its layers; a float
 model is exported as it is. Its input is what the model's data preprocessor
-returns (normalised images), its output what the model returns in tensor mode:
+returns (normalized images), its output what the model returns in tensor mode:
 scores of classes, heatmaps, or SimCC's vectors as output_0 and output_1.
 
 Then the file is run in onnxruntime against the model, on images of noise that

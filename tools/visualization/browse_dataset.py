@@ -1,7 +1,7 @@
 """Shows what the network is given, with labels or joints drawn.
 
 Images are taken from a config's data loader after its pipeline, before the
-normalisation: --mode original shows them as they are on disk, concat both side
+normalization: --mode original shows them as they are on disk, concat both side
 by side. Works for mmpretrain's and mmpose's data sets.
 """
 
