@@ -1,11 +1,9 @@
-"""What the tools share."""
+"""From a command line to a Runner: what train.py and test.py share."""
 
 import argparse
 import os
-import platform
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 from zipfile import is_zipfile
 
 import torch
@@ -15,100 +13,51 @@ from mmengine.hub import get_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-# The package beside tools/ comes before an installed one.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that both tools take.
-
-    Args:
-        parser (ArgumentParser): The parser to add them to.
-    """
+    """Adds the arguments of both tools, the config first."""
+    parser.add_argument('config', help='a file, or package::path')
     parser.add_argument(
         '--work-dir',
         help='folder of logs and results; the default is work_dirs/<config>')
+    parser.add_argument('--no-pin-memory', action='store_true',
+                        help='do not copy batches into pinned memory')
     parser.add_argument(
-        '--no-pin-memory',
-        action='store_true',
-        help='do not copy batches into pinned memory')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
+        '--cfg-options', nargs='+', action=DictAction,
         help='settings to override, key=value with dots for nesting; a list '
         'is key="[a,b]" or key=a,b, without spaces')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes')
+    parser.add_argument('--launcher', default='none',
+                        choices=['none', 'pytorch', 'slurm', 'mpi'],
+                        help='what started the processes')
     # torchrun gives the rank in the environment, older launchers as a flag.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Reads the config and settles launcher and work_dir.
+def read_config(path: str) -> Config:
+    """The config of a file, or of an installed package as package::path.
 
-    Args:
-        args (Namespace): The parsed arguments.
-
-    Returns:
-        Config: The config, before ``--cfg-options``; ``package::path`` is one
-        of an installed package.
+    Raises:
+        SystemExit: If there is no such file.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     # Config.fromfile knows packages in `_base_` only.
-    cfg = get_config(args.config) if '::' in args.config else \
-        Config.fromfile(args.config)
+    if '::' in path:
+        return get_config(path)
+    if not Path(path).is_file():
+        raise SystemExit(f'There is no config {path}: name a file, or one of '
+                         'an installed package as package::path.')
+    return Config.fromfile(path)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with launcher and work_dir, before ``--cfg-options``."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg
-
-
-def parse_setting(setting: str) -> dict:
-    """The wrapper's name and the options of a setting.
-
-    Args:
-        setting (str): Such as 'AUSAM alpha=0.5 train_cfg.max_epochs=20'.
-
-    Returns:
-        dict: ``name``, and ``options`` as ``--cfg-options`` takes them.
-
-    Raises:
-        SystemExit: If it names no wrapper, or a part is no option.
-    """
-    name, *parts = setting.split() or ['']
-    if not name or '=' in name:
-        raise SystemExit(
-            f'The setting {setting!r} names no wrapper: write it first, as in '
-            "'AUSAM alpha=0.5'.")
-    options = []
-    for part in parts:
-        if '=' not in part:
-            raise SystemExit(
-                f'The setting {setting!r} has the part {part!r}: write '
-                'options as key=value without spaces, as in '
-                "'AUSAM alpha=(0.25,0.75)'.")
-        key = part.split('=')[0]
-        options.append(part if '.' in key else f'optim_wrapper.{part}')
-    return dict(name=name, options=options)
-
-
-def machine() -> str:
-    """A line that names processor, threads and torch."""
-    name = platform.processor() or platform.machine()
-    info = Path('/proc/cpuinfo')
-    if info.exists():
-        names = [line.split(':')[1].strip()
-                 for line in info.read_text().splitlines()
-                 if line.startswith('model name')]
-        name = names[0] if names else name
-    return (f'{name}, {torch.get_num_threads()} threads, '
-            f'torch {torch.__version__}')
 
 
 def set_dataloader_defaults(cfg: Config,
@@ -144,11 +93,7 @@ def set_dataloader_defaults(cfg: Config,
 
 
 def check_checkpoint(cfg: Config) -> None:
-    """Ends with a sentence where a checkpoint's file is broken.
-
-    Args:
-        cfg (Config): The finished config.
-    """
+    """Ends with a sentence where a checkpoint's file is truncated."""
     path = cfg.get('load_from')
     if path is None and cfg.get('resume'):
         path = find_latest_checkpoint(cfg.work_dir)
@@ -164,25 +109,16 @@ def check_checkpoint(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds the Runner, or the ``runner_type`` that the config names.
-
-    Args:
-        cfg (Config): The finished config.
-
-    Returns:
-        Runner: The runner.
-    """
+    """Builds the Runner, or the ``runner_type`` that the config names."""
     check_checkpoint(cfg)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine's launchers take for granted that there are GPUs.
         torch.distributed.init_process_group('gloo')
         cfg.setdefault(
             'model_wrapper_cfg',
-            dict(
-                type='MMDistributedDataParallel',
-                broadcast_buffers=False,
-                find_unused_parameters=cfg.get('find_unused_parameters',
-                                               False)))
+            dict(type='MMDistributedDataParallel', broadcast_buffers=False,
+                 find_unused_parameters=cfg.get('find_unused_parameters',
+                                                False)))
         cfg.model_wrapper_cfg.setdefault('device_ids', None)
     if 'preprocess_cfg' in cfg:  # as some mmpose configs have it
         cfg.model.setdefault('data_preprocessor', cfg.preprocess_cfg)

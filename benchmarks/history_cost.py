@@ -6,20 +6,18 @@ updating it; prints time, memory and the size and time of a checkpoint.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))
-from ausam_mm import SampleHistory  # noqa: E402
+from ausam_mm import SampleHistory
+from ausam_mm.tooling.reports import print_table
 
 
-def measure(size: int, batch_size: int, steps: int) -> tuple:
+def measure(size: int, batch_size: int, steps: int) -> dict[str, str]:
     """One row: fill, lookup and update times, memory, checkpoint."""
     history = SampleHistory()
     generator = torch.Generator().manual_seed(0)
@@ -45,26 +43,27 @@ def measure(size: int, batch_size: int, steps: int) -> tuple:
         begin = time.perf_counter()
         torch.save(history.state_dict(), path)
         save, disk = time.perf_counter() - begin, path.stat().st_size / 2**20
-    return (f'{size:,}', f'{1e6 * statistics.median(times):.0f}',
-            f'{1e6 * fill:.0f}', f'{1000 * slowest:.0f}', f'{memory:.0f}',
-            f'{disk:.0f}', f'{save:.2f}')
+    return {'samples': f'{size:,}',
+            'step [us]': f'{1e6 * statistics.median(times):.0f}',
+            'first-epoch\nstep [us]': f'{1e6 * fill:.0f}',
+            'slowest [ms]': f'{1000 * slowest:.0f}',
+            'memory [MiB]': f'{memory:.0f}', 'on disk [MiB]': f'{disk:.0f}',
+            'save [s]': f'{save:.2f}'}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def run(doc: str | None, name: str, steps: int,
+        measure: Callable[[int, int, int], dict[str, str]]) -> None:
+    """The command of a benchmark that measures at several sizes."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         '--sizes', nargs='+', type=int, default=[10**5, 10**6, 10**7])
     parser.add_argument('--batch-size', type=int, default=256)
-    parser.add_argument('--steps', type=int, default=500)
+    parser.add_argument('--steps', type=int, default=steps)
     args = parser.parse_args()
-    table = Table(title=f'SampleHistory, batch {args.batch_size}')
-    for name in ('samples', 'step [us]', 'first-epoch step [us]',
-                 'slowest [ms]', 'memory [MiB]', 'on disk [MiB]', 'save [s]'):
-        table.add_column(name, justify='right')
-    for size in args.sizes:
-        table.add_row(*measure(size, args.batch_size, args.steps))
-    Console(width=100).print(table)
+    print_table(f'{name}, batch {args.batch_size}', [
+        measure(size, args.batch_size, args.steps) for size in args.sizes])
 
 
 if __name__ == '__main__':
-    main()
+    run(__doc__, 'SampleHistory', 500, measure)

@@ -1,36 +1,25 @@
 """What AUSAMBatchSampler costs an epoch and a batch, at several sizes.
 
-It draws from a table that knows every sample, for a small model that is
-trained by what it draws. Timed are the start of an epoch up to its first
+It samples from a table that knows every sample, for a small model that is
+trained by what it selects. Timed are the start of an epoch up to its first
 batch, of which the shuffling by the sampler underneath is a part, and the
 batches after it, without loading and training them. Memory is that of the
 batch sampler's tables; the table of the scores is in history_cost.py.
 """
 
-import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
-from typing import List
 
 import torch
 from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _common import machine  # noqa: E402
-
-from ausam_mm import AUSAM, AUSAMBatchSampler  # noqa: E402
-
-COLUMNS = ('samples', 'start [ms]', 'shuffling alone [ms]', 'batch [us]',
-           'slowest [us]', 'tables [MiB]')
+from ausam_mm import AUSAM, AUSAMBatchSampler
+from benchmarks.history_cost import run
 
 
 class Samples(Dataset):
@@ -55,13 +44,13 @@ class Model(BaseModel):
         self.layer = nn.Linear(1, 1)
         self.loss_module = nn.MSELoss()
 
-    def forward(self, inputs: List[Tensor], data_samples: list,
+    def forward(self, inputs: list[Tensor], data_samples: list,
                 mode: str) -> dict:
         inputs = torch.stack(inputs)
         return dict(loss=self.loss_module(self.layer(inputs), inputs))
 
 
-def measure(size: int, batch_size: int, steps: int) -> tuple:
+def measure(size: int, batch_size: int, steps: int) -> dict[str, str]:
     """One row: times of start, shuffling and batches, memory."""
     hub = MessageHub.get_instance(f'sampler_cost_{size}')
     hub.update_info('max_epochs', 2)
@@ -75,7 +64,7 @@ def measure(size: int, batch_size: int, steps: int) -> tuple:
         model.train_step(
             pseudo_collate(dataset.__getitems__(indices)), wrapper)
 
-    train(next(iter(batches)))  # shows the loss's law
+    train(next(iter(batches)))  # shows the loss's reduction
     everything = torch.arange(size)
     batches.learn(everything, everything)
     wrapper.history.update(everything, torch.rand(size))
@@ -86,40 +75,24 @@ def measure(size: int, batch_size: int, steps: int) -> tuple:
     next(iter(sampler))
     shuffling = time.perf_counter() - begin
     begin = time.perf_counter()
-    drawn = iter(batches)
-    indices = next(drawn)
+    selected = iter(batches)
+    indices = next(selected)
     start = time.perf_counter() - begin
     times = []
     for _ in range(min(steps, len(batches) - 1)):
         train(indices)
         begin = time.perf_counter()
-        indices = next(drawn)
+        indices = next(selected)
         times.append(time.perf_counter() - begin)
     memory = sum(
         value.nbytes for value in vars(batches).values()
         if isinstance(value, Tensor)) / 2**20
-    return (f'{size:,}', f'{1000 * start:.1f}', f'{1000 * shuffling:.1f}',
-            f'{1e6 * statistics.median(times):.0f}',
-            f'{1e6 * max(times):.0f}', f'{memory:.1f}')
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        '--sizes', nargs='+', type=int, default=[10**5, 10**6, 10**7])
-    parser.add_argument('--batch-size', type=int, default=256)
-    parser.add_argument('--steps', type=int, default=300)
-    args = parser.parse_args()
-    table = Table(title=f'AUSAMBatchSampler, batch {args.batch_size}')
-    for name in COLUMNS:
-        table.add_column(name, justify='right')
-    for size in args.sizes:
-        table.add_row(*measure(size, args.batch_size, args.steps))
-    console = Console(width=100)
-    console.print(table)
-    console.print(machine())
+    return {'samples': f'{size:,}', 'start [ms]': f'{1000 * start:.1f}',
+            'shuffling\nalone [ms]': f'{1000 * shuffling:.1f}',
+            'batch [us]': f'{1e6 * statistics.median(times):.0f}',
+            'slowest [us]': f'{1e6 * max(times):.0f}',
+            'tables [MiB]': f'{memory:.1f}'}
 
 
 if __name__ == '__main__':
-    main()
+    run(__doc__, 'AUSAMBatchSampler', 300, measure)

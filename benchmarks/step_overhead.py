@@ -3,39 +3,33 @@
 The model is one matrix product with almost no work for its size, so that the
 rest of a step shows: norm, saved copy, perturbation, restore, the check of the
 second gradient, selection and table. It is timed with the passes left out:
-gradients are there already. The figure is compared in pairs with the time of
-the base optimizer's step (SGD with momentum and weight decay), interleaved.
-Memory is that of all tensors that are alive, in copies of the weights.
+gradients are there already. It is compared in pairs with the time of the base
+optimizer's step (SGD with momentum and weight decay), interleaved. Memory is
+that of all tensors that are alive, in copies of the weights.
 """
 
 import argparse
 import gc
-import json
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict
 
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import OPTIM_WRAPPERS
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import nn
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _common import machine as machine_name  # noqa: E402
-
-import ausam_mm  # noqa: E402, F401
-from ausam_mm.engine import Step  # noqa: E402
-from ausam_mm.sampling import (  # noqa: E402
+from ausam_mm.engine import Step
+from ausam_mm.sampling import (
     SampleHistory,
     sample_multinomial,
     selection_probabilities,
 )
+from ausam_mm.tooling.reports import compare_pairs, print_table
 
 BATCH = 256
 LAYERS = 50
@@ -50,12 +44,6 @@ def make_parameters(number: int, device: str) -> nn.ParameterList:
     ])
 
 
-def fill(parameters: nn.ParameterList, grads: list) -> None:
-    """Puts gradients into place without a pass."""
-    for parameter, grad in zip(parameters, grads):
-        parameter.grad = grad
-
-
 def make_wrapper(parameters: nn.ParameterList, **cfg):
     """A wrapper around SGD with momentum and weight decay."""
     optimizer = torch.optim.SGD(
@@ -64,21 +52,24 @@ def make_wrapper(parameters: nn.ParameterList, **cfg):
 
 
 def make_sections(parameters: nn.ParameterList, grads: list, first: list,
-                  samples: int) -> Dict[str, Callable]:
-    """What is timed, by name; ``first`` are the gradients of the first pass.
-    """
+                  samples: int) -> dict[str, Callable]:
+    """What is timed, by name; ``first`` are gradients of the first pass."""
     plain = make_wrapper(parameters, type='OptimWrapper')
     sam = make_wrapper(parameters, type='SAM', rho=0.05)
     groups = sam.optimizer.param_groups
     history = SampleHistory()
     history.update(torch.arange(samples), torch.rand(samples))
 
+    def fill(grads):  # puts gradients into place without a pass
+        for parameter, grad in zip(parameters, grads):
+            parameter.grad = grad
+
     def step():
-        fill(parameters, grads)
+        fill(grads)
         plain.step()
 
     def perturb_and_restore():
-        fill(parameters, first)
+        fill(first)
         sam.perturbation.perturb(groups)
         sam.perturbation.restore()
 
@@ -90,14 +81,14 @@ def make_sections(parameters: nn.ParameterList, grads: list, first: list,
     def select_and_table():
         keys = torch.randint(samples, (BATCH, ))
         q = selection_probabilities(history.means(keys), 0.1, 0.5)
-        taken = sample_multinomial(q, BATCH // 2)
-        history.update(keys[taken], torch.rand(len(taken)))
+        chosen = sample_multinomial(q, BATCH // 2)
+        history.update(keys[chosen], torch.rand(len(chosen)))
 
     return {
         'plain step': step,
         'check': check,
         'perturb, restore': perturb_and_restore,
-        'select and table': select_and_table
+        'select, table': select_and_table
     }
 
 
@@ -123,16 +114,12 @@ def measure(number: int, rounds: int, samples: int, device: str) -> dict:
             if i >= warmup:
                 times[name].append(1e3 * (time.perf_counter() - start))
     step, *parts = times.values()
-    ratios = [sum(part[i] for part in parts) / step[i] for i in range(rounds)]
-    quartiles = statistics.quantiles(ratios, n=4)
+    whole = [sum(part) for part in zip(*parts)]
     return dict(
+        compare_pairs(whole, step),
         parameters=sum(p.numel() for p in parameters),
-        milliseconds={
-            name: statistics.median(values)
-            for name, values in times.items()
-        },
-        ratio=quartiles[1],
-        quartiles=[quartiles[0], quartiles[2]])
+        milliseconds={name: statistics.median(values)
+                      for name, values in times.items()})
 
 
 class Sum(BaseModel):
@@ -157,15 +144,10 @@ def live_bytes(model: nn.Module) -> int:
     }.values())
 
 
-def memory(number: int) -> Dict[str, float]:
-    """Most memory that is alive after the perturbation or before stepping.
+def memory(number: int) -> dict[str, float]:
+    """Most memory that is alive after perturbing or before stepping.
 
-    Args:
-        number (int): Parameters of the model.
-
-    Returns:
-        dict[str, float]: In copies of the weights, by wrapper and
-        accumulation.
+    In copies of the weights, by wrapper and accumulation.
     """
     result = {}
     for kind in ('OptimWrapper', 'SAM'):
@@ -206,32 +188,22 @@ def main() -> None:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path, help='JSON file for the figures')
     args = parser.parse_args()
-    console = Console()
     rows = [measure(int(number), args.rounds, args.samples, args.device)
             for number in args.parameters]
-    table = Table(title='Milliseconds of a step beyond its passes, '
-                  f'{args.rounds} rounds')
-    table.add_column('parameters', justify='right')
-    for name in [*rows[0]['milliseconds'], 'sum / step', 'quartiles']:
-        table.add_column(name, justify='right')
-    for row in rows:
-        table.add_row(
-            f'{row["parameters"]:,}',
-            *(f'{value:.2f}' for value in row['milliseconds'].values()),
-            f'{row["ratio"]:.2f}',
-            ' - '.join(f'{value:.2f}' for value in row['quartiles']))
-    console.print(table)
     number = int(max(args.parameters))
     peaks = memory(number)
-    console.print(f'Tensors at {number:,} parameters, in copies of the '
-                  'weights:')
+    print_table(
+        f'Milliseconds of a step beyond its passes, {args.rounds} rounds',
+        [{'parameters': f'{row["parameters"]:,}',
+          **{name: f'{value:.2f}'
+             for name, value in row['milliseconds'].items()},
+          'sum / step': f'{row["ratio"]:.2f}',
+          'quartiles': ' - '.join(f'{value:.2f}' for value in
+                                  row['quartiles'])} for row in rows],
+        args.out, rows=rows, copies_of_the_weights=peaks)
+    print(f'Tensors at {number:,} parameters, in copies of the weights:')
     for name, copies in peaks.items():
-        console.print(f'  {name}: {copies:.2f}')
-    machine = machine_name()
-    console.print(machine)
-    if args.out:
-        args.out.write_text(json.dumps(
-            dict(machine=machine, rows=rows, copies_of_the_weights=peaks)))
+        print(f'  {name}: {copies:.2f}')
 
 
 if __name__ == '__main__':

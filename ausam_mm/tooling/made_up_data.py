@@ -2,39 +2,36 @@
 
 import copy
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any
 
 import cv2
 import numpy as np
-from _common import set_dataloader_defaults
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
+
+from .runner import set_dataloader_defaults
 
 # Of the metainfo of a pose data set, what transforms read.
 POSE_KEYS = ('upper_body_ids', 'lower_body_ids', 'flip_pairs', 'dataset_name',
              'flip_indices', 'skeleton_links')
 
 
-class MadeUpImages(Dataset):
-    """Images of noise that go through a config's own pipeline.
+class MadeUpImages(Dataset[Any]):
+    """Images of noise, in pixels, through a config's own pipeline.
 
-    Args:
-        transforms (list): The built transforms.
-        folder (Path): Where the images are written, for those that load.
-        number (int): How many.
-        size (int): Their sides, in pixels.
-        seed (int): Of images and joints.
-        metainfo (dict, optional): Of a pose data set. Defaults to None, for
-            images with a label.
+    They are written into a folder, too, for transforms that load. With the
+    metainfo of a pose data set they have joints, otherwise a label.
     """
 
-    def __init__(self, transforms: list, folder: Path, number: int, size: int,
-                 seed: int, metainfo: Optional[dict] = None) -> None:
+    def __init__(self, transforms: list[Any], folder: Path, number: int,
+                 size: int, seed: int,
+                 metainfo: dict[str, Any] | None) -> None:
         self.pipeline = Compose(transforms)
         self.folder, self.number, self.size = folder, number, size
         self.seed, self.metainfo = seed, metainfo
@@ -42,7 +39,7 @@ class MadeUpImages(Dataset):
     def __len__(self) -> int:
         return self.number
 
-    def __getitem__(self, i: int) -> dict:
+    def __getitem__(self, i: int) -> Any:
         rng = np.random.default_rng([self.seed, i])
         image = rng.integers(0, 256, (self.size, self.size, 3), 'uint8')
         path = self.folder / f'{i}.bmp'
@@ -64,20 +61,20 @@ class MadeUpImages(Dataset):
         return self.pipeline(sample)
 
 
-def _with_pipeline(cfg: Any) -> Iterator[dict]:
-    """Data sets with a pipeline; repeated or joined ones lie deeper."""
+def datasets_of(cfg: Any) -> Iterator[Any]:
+    """Configs that have a pipeline; repeated or joined ones lie deeper."""
     if isinstance(cfg, dict):
         if cfg.get('pipeline'):
             yield cfg
         for value in cfg.values():
-            yield from _with_pipeline(value)
+            yield from datasets_of(value)
     elif isinstance(cfg, (list, tuple)):
         for value in cfg:
-            yield from _with_pipeline(value)
+            yield from datasets_of(value)
 
 
 def make_batch(cfg: Config, image_size: int,
-               seed: int) -> Tuple[dict, List[str]]:
+               seed: int) -> tuple[dict[str, Any], list[str]]:
     """A batch as the config's train_dataloader would return it.
 
     Args:
@@ -95,7 +92,7 @@ def make_batch(cfg: Config, image_size: int,
             with joints.
     """
     metainfo = None
-    data = next(_with_pipeline(cfg.train_dataloader.dataset), None)
+    data = next(datasets_of(cfg.train_dataloader.dataset), None)
     if data is None or cfg.get('default_scope') not in ('mmpretrain',
                                                         'mmpose'):
         raise SystemExit(
@@ -131,22 +128,12 @@ def make_batch(cfg: Config, image_size: int,
                 f'{error}): use --data real.') from error
 
 
-def make_inputs(cfg: Config, model: nn.Module, number: int, image_size: int,
+def make_inputs(cfg: Config, model: Any, number: int, image_size: int,
                 seed: int) -> Tensor:
-    """Made-up images as a model's layers get them.
-
-    Args:
-        cfg (Config): As in :func:`make_batch`.
-        model (nn.Module): The model, whose data preprocessor is used.
-        number (int): How many.
-        image_size (int): Sides of the images before the pipeline.
-        seed (int): Of the images.
-
-    Returns:
-        Tensor: Of shape (number, 3, H, W).
-    """
+    """Made-up images as a model's layers get them, (number, 3, H, W)."""
     cfg = copy.deepcopy(cfg)
     cfg.train_dataloader.batch_size = number
     set_dataloader_defaults(cfg, ['train_dataloader'], pin_memory=False)
     batch, _ = make_batch(cfg, image_size, seed)
-    return model.data_preprocessor(batch, False)['inputs']
+    inputs: Tensor = model.data_preprocessor(batch, False)['inputs']
+    return inputs

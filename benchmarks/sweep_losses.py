@@ -2,17 +2,15 @@
 
 Each head that can be built takes two steps on made-up data, and the loss of
 each sample is compared with the head's own loss on that sample alone; so is
-each loss module by itself. What does not fall apart has to be refused with a
+each loss module by itself. What is not separable has to be refused with a
 sentence that names the module. The list is written as a page, and is not
 written if anything is neither.
 """
 
 import argparse
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List
 
 import torch
 from mmengine.model import BaseModel
@@ -20,14 +18,10 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, init_default_scope
 from rich.progress import track
 from torch import Tensor, nn
 
-# The package beside tools/ comes before an installed one.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-import ausam_mm  # noqa: E402, F401
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from _head_cases import MMPOSE, MMPRETRAIN, Case, images  # noqa: E402
-from _loss_cases import CASES as LOSSES  # noqa: E402
-from _loss_cases import (  # noqa: E402
+import ausam_mm  # noqa: F401
+from tests.losses.head_cases import MMPOSE, MMPRETRAIN, Case, images
+from tests.losses.loss_cases import CASES as LOSSES
+from tests.losses.loss_cases import (
     NOT_TRIED,
     REFUSED,
     WHOLE_BATCH,
@@ -38,18 +32,13 @@ from _loss_cases import (  # noqa: E402
     watched,
 )
 
-CASES: Dict[str, List[Case]] = dict(mmpretrain=MMPRETRAIN, mmpose=MMPOSE)
+CASES = dict(mmpretrain=MMPRETRAIN, mmpose=MMPOSE)
 NUM = 6  # samples in the batch
 NORMS = (nn.modules.batchnorm._BatchNorm, )
 
 
 class HeadModel(BaseModel):
-    """A head behind a scale of its features, which is learned.
-
-    Args:
-        case (Case): The head and how it is called.
-        library (str): 'mmpretrain' or 'mmpose'.
-    """
+    """A head behind a scale of its features, which is learned."""
 
     def __init__(self, case: Case, library: str) -> None:
         super().__init__()
@@ -74,13 +63,20 @@ class HeadModel(BaseModel):
         return self.call(self.head, inputs * self.scale, data_samples)
 
 
+VERDICTS = ('yes', 'refused', 'not tried')
+
+
 @dataclass
 class Outcome:
-    """What became of a head: how it separates, or why not."""
+    """What became of a head or a loss: its reductions, or why not."""
     name: str
-    laws: str = ''
-    refused: str = ''
-    why_not: str = ''
+    verdict: str
+    text: str
+
+    @property
+    def row(self) -> str:
+        """Its row of the page."""
+        return f'| {self.name} | {self.verdict} | {self.text} |'
 
 
 def own_losses(model: HeadModel, feats: Tensor, samples: list) -> Tensor:
@@ -94,19 +90,12 @@ def own_losses(model: HeadModel, feats: Tensor, samples: list) -> Tensor:
 def try_head(case: Case, library: str) -> Outcome:
     """Takes two steps with a head.
 
-    Args:
-        case (Case): The head.
-        library (str): 'mmpretrain' or 'mmpose'.
-
-    Returns:
-        Outcome: How its losses separate, or the sentence of the refusal.
-
     Raises:
         AssertionError: If a sample's loss is not the head's own, or a refusal
             does not name the module.
     """
     if case.why_not:
-        return Outcome(case.name, why_not=case.why_not)
+        return Outcome(case.name, 'not tried', case.why_not)
     model = HeadModel(case, library).train()
     feats, samples = images(NUM, library)
     wrapper = OPTIM_WRAPPERS.build(
@@ -126,7 +115,7 @@ def try_head(case: Case, library: str) -> Outcome:
     except ValueError as error:
         message = ' '.join(str(error).split())
         assert '`head' in message or 'no loss modules' in message, message
-        return Outcome(case.name, refused=message)
+        return Outcome(case.name, 'refused', reason(message))
     if isinstance(expected, Exception):
         raise AssertionError(f'{case.name} was not refused, and has no loss '
                              f'of one sample: {expected}')
@@ -134,9 +123,9 @@ def try_head(case: Case, library: str) -> Outcome:
                                atol=1e-6, msg=lambda text: f'{case.name}: '
                                f'losses of the samples are wrong. {text}')
     assert wrapper.samples_backpropagated == 2 * (NUM + NUM // 2)
-    laws = ', '.join(f'`{name}` {law}' for name, law in
-                     sorted(wrapper.reductions.items()))
-    return Outcome(case.name, laws=laws)
+    return Outcome(case.name, 'yes', ', '.join(
+        f'`{name}` {how}'
+        for name, how in sorted(wrapper.reductions.items())))
 
 
 def try_loss(kind: str, library: str, options: dict, args: tuple,
@@ -151,15 +140,15 @@ def try_loss(kind: str, library: str, options: dict, args: tuple,
     except ValueError as error:
         message = ' '.join(str(error).split())
         assert kind in message, message
-        return Outcome(name, refused=message)
+        return Outcome(name, 'refused', reason(message))
     expected = torch.stack([module(*one(args, i), **{key: 1 for key in kwargs})
                             .mean() for i in range(N)])
     torch.testing.assert_close(
         record.losses, expected.detach(), rtol=1e-4, atol=1e-6)
-    return Outcome(name, laws=losses.reductions['loss_module'])
+    return Outcome(name, 'yes', losses.reductions['loss_module'])
 
 
-def try_losses(library: str) -> List[Outcome]:
+def try_losses(library: str) -> list[Outcome]:
     """What became of all loss modules of a library, one line each."""
     cases = [(kind, options, args, kwargs) for package, kind, options, args,
              kwargs in LOSSES if package == library]
@@ -170,12 +159,12 @@ def try_losses(library: str) -> List[Outcome]:
     outcomes = [try_loss(kind, library, options, args, kwargs)
                 for kind, options, args, kwargs in cases
                 if is_known(library, kind)]
-    outcomes += [Outcome(kind, why_not=why) for kind, why in NOT_TRIED.items()
-                 if is_known(library, kind)]
+    outcomes += [Outcome(kind, 'not tried', why)
+                 for kind, why in NOT_TRIED.items() if is_known(library, kind)]
     return list({outcome.name: outcome for outcome in outcomes}.values())
 
 
-def forgotten(library: str) -> List[str]:
+def forgotten(library: str) -> list[str]:
     """Heads and losses of a library that have no case."""
     init_default_scope(library)
     __import__(f'{library}.models')
@@ -191,29 +180,26 @@ def forgotten(library: str) -> List[str]:
 
 PAGE = """# Heads and losses of mmpretrain and mmpose under AUSAM
 
-Written by `python tools/analysis_tools/sweep_losses.py`, with mmpretrain
+Written by `python -m benchmarks.sweep_losses`, with mmpretrain
 {mmpretrain} and mmpose {mmpose}. SAM needs no losses of samples.
 
-"Separates" means: two steps were taken, and the loss of each sample was the
+"Separable" means: two steps were taken, and the loss of each sample was the
 head's own loss on that sample alone (BatchNorm in eval mode); of a loss, that
-its value on each sample alone was found. The law says how the module's batch
-loss is made of them. How losses are found is in [losses.md](losses.md).
+its value on each sample alone was found. The reduction says how the module's
+batch loss is made of them. How losses are found is in [losses.md](losses.md).
 """
 
 
-def page(outcomes: Dict[str, List[Outcome]]) -> str:
+def page(outcomes: dict[str, list[Outcome]]) -> str:
     """The page of the docs."""
     from mmpose.version import __version__ as mmpose
     from mmpretrain.version import __version__ as mmpretrain
     lines = [PAGE.format(mmpretrain=mmpretrain, mmpose=mmpose)]
     for title, found in outcomes.items():
-        lines += [f'## {title}', '', '| | separates | law, or why not |',
+        lines += [f'## {title}', '', '| | separable | reduction, or why not |',
                   '|---|---|---|']
-        lines += [f'| {o.name} | yes | {o.laws} |' for o in found if o.laws]
-        lines += [f'| {o.name} | refused | {reason(o.refused)} |'
-                  for o in found if o.refused]
-        lines += [f'| {o.name} | not tried | {o.why_not} |'
-                  for o in found if o.why_not]
+        lines += [o.row for verdict in VERDICTS for o in found
+                  if o.verdict == verdict]
         lines.append('')
     return '\n'.join(lines)
 

@@ -17,20 +17,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 ITERS = 18
-WAYS = {
-    'epochs-1': ('epochs', 1),
-    'epochs-2': ('epochs', 2),
-    'iterations-1': ('iterations', 1),
-    'iterations-2': ('iterations', 2),
-}
-# Small enough that a run takes seconds, with all that draws at random: the
-# order of the data, crops in a worker, AUSAM's subsets.
+WAYS = {f'{loop}-{processes}': (loop, processes)
+        for loop in ('epochs', 'iterations') for processes in (1, 2)}
+# Small enough that a run takes seconds, with all that is random: the order of
+# the data, crops in a worker, AUSAM's selections.
 BASE = ROOT / 'configs/classification/digits/resnet18-c16_ausam_b64_digits.py'
 CONFIG = """
 _base_ = '{base}'
@@ -49,32 +45,27 @@ custom_hooks = [dict(type='ExactResumeHook')]
 """
 
 
-def command(way: str, work_dir: Path, resume: bool) -> List[str]:
+def command(way: str, work_dir: Path, resume: bool) -> list[str]:
     """The training as a user would start it."""
     loop, processes = WAYS[way]
     config = work_dir.parent / f'{way}.py'
-    if loop == 'epochs':
-        epochs = ITERS * 64 * processes // 384
-        settings = dict(sampler='DefaultSampler',
-                        loop=f'by_epoch=True, max_epochs={epochs}')
-    else:
-        settings = dict(sampler='InfiniteSampler',
-                        loop=f'by_epoch=False, max_iters={ITERS}')
-    config.write_text(CONFIG.format(base=BASE, **settings))
-    train = [
-        str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir',
-        str(work_dir)
-    ] + ['--resume'] * resume
-    if processes == 1:
-        return [sys.executable, '-W', 'ignore', *train]
-    return [
-        sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run',
-        '--standalone', f'--nproc-per-node={processes}', *train,
-        '--launcher', 'pytorch'
-    ]
+    sampler, loop = dict(
+        epochs=('DefaultSampler', 'by_epoch=True, max_epochs='
+                f'{ITERS * 64 * processes // 384}'),
+        iterations=('InfiniteSampler', f'by_epoch=False, max_iters={ITERS}')
+    )[loop]
+    config.write_text(CONFIG.format(base=BASE, sampler=sampler, loop=loop))
+    launch = launcher = ()
+    if processes > 1:
+        launch = ('-m', 'torch.distributed.run', '--standalone',
+                  f'--nproc-per-node={processes}')
+        launcher = ('--launcher', 'pytorch')
+    return [sys.executable, '-W', 'ignore', *launch,
+            str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir',
+            str(work_dir), *['--resume'] * resume, *launcher]
 
 
-def start(arguments: List[str], log: Path) -> subprocess.Popen:
+def start(arguments: list[str], log: Path) -> subprocess.Popen:
     """Starts a training with a process group of its own."""
     with open(log, 'a') as output:
         return subprocess.Popen(
@@ -84,7 +75,7 @@ def start(arguments: List[str], log: Path) -> subprocess.Popen:
             env=dict(os.environ, OMP_NUM_THREADS='1'))
 
 
-def finish(arguments: List[str], log: Path) -> None:
+def finish(arguments: list[str], log: Path) -> None:
     """Runs a training to its end."""
     if start(arguments, log).wait():
         raise SystemExit(f'A training failed: see {log}.')
@@ -112,22 +103,18 @@ def ending(work_dir: Path) -> dict:
         })
 
 
-def differences(left: Any, right: Any, name: str = '') -> List[str]:
+def differences(left: Any, right: Any, name: str = '') -> list[str]:
     """Names of what is not equal bit for bit."""
     if isinstance(left, dict) and isinstance(right, dict):
         if left.keys() != right.keys():
             return [f'{name}: {sorted(map(str, left.keys() ^ right.keys()))}']
-        return [
-            line for key in left
-            for line in differences(left[key], right[key], f'{name}.{key}')
-        ]
+        return [line for key in left for line in differences(
+            left[key], right[key], f'{name}.{key}')]
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         if len(left) != len(right):
             return [f'{name}: {len(left)} and {len(right)} entries']
-        return [
-            line for i, (a, b) in enumerate(zip(left, right))
-            for line in differences(a, b, f'{name}.{i}')
-        ]
+        return [line for i, (a, b) in enumerate(zip(left, right))
+                for line in differences(a, b, f'{name}.{i}')]
     if isinstance(left, torch.Tensor):
         same = left.shape == right.shape and torch.equal(left, right)
     else:
@@ -145,8 +132,7 @@ def main() -> None:
         '--work-dir', type=Path, default=Path('work_dirs/kill_resume'))
     args = parser.parse_args()
     subprocess.run([
-        sys.executable,
-        str(ROOT / 'tools' / 'dataset_converters' / 'digits.py')
+        sys.executable, ROOT / 'tools/dataset_converters/digits.py'
     ], check=True)
     shutil.rmtree(args.work_dir, ignore_errors=True)
     args.work_dir.mkdir(parents=True)
@@ -158,16 +144,16 @@ def main() -> None:
         whole[way] = ending(folder)
         print(f'{way}: ran to its end without a kill', flush=True)
 
-    draws = random.Random(args.seed)
+    chance = random.Random(args.seed)
     identical = 0
     for i in range(1, args.kills + 1):
         way = args.ways[i % len(args.ways)]
         folder = args.work_dir / f'kill-{i}'
-        target = draws.randint(1, ITERS - 2)
+        target = chance.randint(1, ITERS - 2)
         process = start(command(way, folder, False), log)
         while last_iter(folder) < target and process.poll() is None:
             time.sleep(0.002)
-        time.sleep(draws.uniform(0, 0.2))  # anywhere within an iteration
+        time.sleep(chance.uniform(0, 0.2))  # anywhere within an iteration
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         killed_at = last_iter(folder)

@@ -1,23 +1,19 @@
-"""Reading what a training wrote: shared by demo.py and compare.py."""
+"""What a training wrote."""
 
 import json
 from pathlib import Path
-from typing import List
+from typing import Any
+
+Record = dict[str, Any]
 
 
-def read_scalars(work_dir: Path) -> List[dict]:
+def read_scalars(work_dir: Path) -> list[Record]:
     """The lines of all scalars.json of a run, as far as they are written.
 
     A resumed run has several files; where it repeats iterations, the later
     file counts.
-
-    Args:
-        work_dir (Path): The run's folder.
-
-    Returns:
-        list[dict]: The lines in the order in which they were written.
     """
-    records: List[dict] = []
+    records: list[Record] = []
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
         lines = []
         for line in file.read_text().splitlines():
@@ -34,8 +30,8 @@ def read_scalars(work_dir: Path) -> List[dict]:
     return records
 
 
-def summarise(records: List[dict], metric: str, factor: float,
-              num_samples: int) -> dict:
+def summarize(records: list[Record], metric: str, factor: float,
+              num_samples: int) -> Record:
     """One row of a table.
 
     Args:
@@ -49,7 +45,7 @@ def summarise(records: List[dict], metric: str, factor: float,
         samples loaded and samples back-propagated (each pass counts).
     """
     steps = [r for r in records if 'loss' in r]
-    loaded = steps[-1].get('ausam/samples_loaded', num_samples)
+    loaded: int = steps[-1].get('ausam/samples_loaded', num_samples)
     return dict(
         accuracy=factor * [r[metric] for r in records if metric in r][-1],
         seconds=sum(r['time'] for r in steps),

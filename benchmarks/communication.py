@@ -1,4 +1,4 @@
-"""What processes send each other in a step, beside the plain wrapper.
+"""What processes send each other in a step, beside OptimWrapper.
 
 Two gloo processes train a ResNet-18 for 32x32 images under DDP, and PyTorch's
 profiler records each collective operation with the shape of what it was given.
@@ -6,11 +6,10 @@ profiler records each collective operation with the shape of what it was given.
 
 import argparse
 import json
-import sys
 import tempfile
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
-from typing import Iterator
 
 import torch
 import torch.distributed as dist
@@ -19,23 +18,19 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, OPTIM_WRAPPERS, init_default_scope
-from rich.console import Console
-from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import Dataset, SequentialSampler
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _common import machine  # noqa: E402
+from ausam_mm import AUSAMBatchSampler
+from ausam_mm.tooling.reports import print_table
 
-from ausam_mm import AUSAMBatchSampler  # noqa: E402
-
-MODEL = (Path(__file__).resolve().parents[2] /
+MODEL = (Path(__file__).resolve().parents[1] /
          'configs/_base_/models/resnet18-c16_cifar.py')
 
 WRAPPERS = {
     'plain': dict(type='OptimWrapper'),
     'SAM': dict(type='SAM'),
-    'SAM, synchronised': dict(type='SAM', sync_perturbation=True),
+    'SAM, synchronized': dict(type='SAM', sync_perturbation=True),
     'AUSAM(0.5)': dict(type='AUSAM', warmup_iters=1),
     'AUSAM(0.5), loader': dict(type='AUSAM', warmup_iters=1),
 }
@@ -57,8 +52,8 @@ def make_classifier(batch_size: int) -> tuple:
         inputs=torch.randn(batch_size, 3, 32, 32), data_samples=samples)
 
 
-def drawn(batch: dict) -> Iterator[dict]:
-    """The same samples batch by batch, drawn before they are loaded."""
+def selected(batch: dict) -> Iterator[dict]:
+    """The same samples batch by batch, selected before they are loaded."""
 
     class Samples(Dataset):
 
@@ -89,7 +84,7 @@ def count(rank: int, processes: int, batch_size: int, folder: str) -> None:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         wrapper = OPTIM_WRAPPERS.build(
             cfg, default_args=dict(optimizer=optimizer))
-        batches = drawn(data) if 'loader' in name else repeat(data)
+        batches = selected(data) if 'loader' in name else repeat(data)
         for _ in range(2):  # DDP forms its buckets anew after the first
             outer.train_step(next(batches), wrapper)
         with profile(activities=[ProfilerActivity.CPU],
@@ -118,12 +113,7 @@ def main() -> None:
     parser.add_argument('--processes', type=int, default=2)
     parser.add_argument('--out', type=Path, help='JSON file for the figures')
     args = parser.parse_args()
-    table = Table(title=f'Bytes a process gives away in a step, '
-                  f'{args.processes} processes')
-    for name in ('batch', 'wrapper', 'operations', 'gradients', 'scores',
-                 'beyond plain'):
-        table.add_column(name, justify='right')
-    figures = {}
+    rows, figures = [], {}
     for batch_size in args.batch_sizes:
         with tempfile.TemporaryDirectory() as folder:
             mp.spawn(count, (args.processes, batch_size, folder),
@@ -133,15 +123,13 @@ def main() -> None:
         plain = sum(result['plain'][kind] for kind in BYTES)
         for name, row in result.items():
             beyond = sum(row[kind] for kind in BYTES) - plain
-            table.add_row(str(batch_size), name, str(row['operations']),
-                          f'{row["all_reduce"]:,}', f'{row["all_gather"]:,}',
-                          f'{beyond:,}')
-        table.add_section()
-    console = Console()
-    console.print(table)
-    console.print(machine())
-    if args.out:
-        args.out.write_text(json.dumps(figures))
+            rows.append({'wrapper': name, 'batch': str(batch_size),
+                         'operations': str(row['operations']),
+                         'gradients': f'{row["all_reduce"]:,}',
+                         'scores': f'{row["all_gather"]:,}',
+                         'beyond plain': f'{beyond:,}'})
+    print_table(f'Bytes a process gives away in a step, {args.processes} '
+                'processes', rows, args.out, bytes=figures)
 
 
 if __name__ == '__main__':
