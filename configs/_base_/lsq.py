@@ -1,0 +1,13 @@
+# LSQ's settings. A config of configs/quantization inherits its float config
+# and this file, and takes them from `_base_.lsq`: MMEngine refuses two bases
+# that set the same key.
+lsq = dict(
+    custom_imports=dict(
+        imports=['ausam_mm.quantization'], allow_failed_imports=False),
+    custom_hooks=[],
+    model=dict(type='LSQModel', w_bits=4, a_bits=4),
+    # Step sizes have no weight decay.
+    paramwise_cfg=dict(
+        custom_keys={'quantizer.step': dict(decay_mult=0.)}),
+    param_scheduler=dict(
+        type='CosineAnnealingLR', eta_min=0., convert_to_iter_based=True))
