@@ -1,6 +1,8 @@
-# LSQ's settings. A config of configs/quantization inherits its float config
-# and this file, and takes them from `_base_.lsq`: MMEngine refuses two bases
-# that set the same key.
+# Fine-tuning by LSQ. A config of configs/quantization inherits its float
+# config and this file, and assigns what is in `_base_.lsq`: MMEngine refuses
+# two bases that set the same key. Its `load_from` is the checkpoint that
+# training the float config leaves; its learning rate is a tenth of the float
+# model's, as in LSQ's paper.
 lsq = dict(
     custom_imports=dict(
         imports=['ausam_mm.quantization'], allow_failed_imports=False),

@@ -1,4 +1,4 @@
-# Generated articulated figures, written by tools/dataset_converters/figures.py.
+# Generated articulated figures, by tools/dataset_converters/figures.py.
 _base_ = './lspet.py'
 
 input_size = (64, 64)

@@ -6,10 +6,8 @@ _base_ = [
 custom_imports = _base_.lsq.custom_imports
 custom_hooks = _base_.lsq.custom_hooks
 model = dict(_delete_=True, architecture=_base_.model, **_base_.lsq.model)
-# What training the float config leaves.
 load_from = 'work_dirs/mobilenet-v2_b256_cifar10/epoch_200.pth'
 
-# A tenth of the float model's learning rate, as in LSQ's paper.
 optim_wrapper = dict(
     optimizer=dict(lr=0.01), paramwise_cfg=_base_.lsq.paramwise_cfg)
 param_scheduler = dict(T_max=100)

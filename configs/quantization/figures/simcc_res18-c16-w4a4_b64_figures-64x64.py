@@ -6,10 +6,8 @@ _base_ = [
 custom_imports = _base_.lsq.custom_imports
 custom_hooks = _base_.lsq.custom_hooks
 model = dict(_delete_=True, architecture=_base_.model, **_base_.lsq.model)
-# What training the float config leaves.
 load_from = 'work_dirs/simcc_res18-c16_b64_figures-64x64/epoch_12.pth'
 
-# A tenth of the float model's learning rate, as in LSQ's paper.
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = dict(_delete_=True, T_max=3, **_base_.lsq.param_scheduler)
 train_cfg = dict(max_epochs=3)
