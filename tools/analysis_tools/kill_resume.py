@@ -31,7 +31,7 @@ WAYS = {
 }
 # Small enough that a run takes seconds, with all that draws at random: the
 # order of the data, crops in a worker, AUSAM's subsets.
-BASE = ROOT / 'configs/classification/digits/resnet18-c16_ausam_b64_digits.py'
+BASE = ROOT / 'configs/classification/digits/resnet18-c16_b64_digits.py'
 CONFIG = """
 _base_ = '{base}'
 model = dict(
@@ -40,7 +40,7 @@ model = dict(
 train_dataloader = dict(
     num_workers=1, dataset=dict(indices=384), sampler=dict(type='{sampler}'))
 val_cfg = val_dataloader = val_evaluator = None
-optim_wrapper = dict(warmup_iters=4, ramp_iters=8)
+optim_wrapper = dict(type='AUSAM', warmup_iters=4, ramp_iters=8)
 train_cfg = dict(_delete_=True, {loop})
 default_hooks = dict(
     logger=dict(interval=1),
