@@ -75,7 +75,7 @@ def test_a_changed_block_is_written_anew_and_the_rest_stays(
         tmp_path, monkeypatch):
     page = ROOT / 'docs/methods/sam.md'
     text = page.read_text(encoding='utf-8')
-    stale = text.replace('`0.05` | Radius', '`0.5` | Radius')
+    stale = text.replace('| `0.05` |', '| `0.5` |')
     assert stale != text
     monkeypatch.setattr(Path, 'read_text', lambda *_, **__: stale)
     assert generate.page_text(page) == text
