@@ -27,7 +27,7 @@ WAYS = {f'{loop}-{processes}': (loop, processes)
         for loop in ('epochs', 'iterations') for processes in (1, 2)}
 # Small enough that a run takes seconds, with all that is random: the order of
 # the data, crops in a worker, AUSAM's selections.
-BASE = ROOT / 'configs/classification/digits/resnet18-c16_ausam_b64_digits.py'
+BASE = ROOT / 'configs/classification/digits/resnet18-c16_b64_digits.py'
 CONFIG = """
 _base_ = '{base}'
 model = dict(
@@ -36,7 +36,7 @@ model = dict(
 train_dataloader = dict(
     num_workers=1, dataset=dict(indices=384), sampler=dict(type='{sampler}'))
 val_cfg = val_dataloader = val_evaluator = None
-optim_wrapper = dict(warmup_iters=4, ramp_iters=8)
+optim_wrapper = dict(type='AUSAM', warmup_iters=4, ramp_iters=8)
 train_cfg = dict(_delete_=True, {loop})
 default_hooks = dict(
     logger=dict(interval=1),

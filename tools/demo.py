@@ -21,20 +21,21 @@ from ausam_mm.tooling.reports import console, table_of
 from ausam_mm.tooling.results import read_scalars, summarize
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = dict(plain='', sam='_sam', ausam='_ausam')
-TOP1, PCK = ('accuracy/top1', 1), ('PCK', 100)
+METHODS = dict(plain='OptimWrapper', sam='SAM', ausam='AUSAM')
+# Config, metric, its factor to percent, rho and AUSAM's ramp in epochs.
 TASKS = {
-    'digits':
-    ('classification/digits/resnet18-c16{}_b64_digits.py', *TOP1),
-    'figures, SimCC':
-    ('pose/figures/simcc_res18-c16{}_b64_figures-64x64.py', *PCK),
+    'digits': ('classification/digits/resnet18-c16_b64_digits.py',
+               'accuracy/top1', 1, 0.1, 2),
+    'figures, SimCC': ('pose/figures/simcc_res18-c16_b64_figures-64x64.py',
+                       'PCK', 100, 0.002, 3),
     'figures, heatmap':
-    ('pose/figures/heatmap_res18-c16{}_b64_figures-64x64.py', *PCK),
-    'digits, W4A4':
-    ('quantization/digits/resnet18-c16-w4a4{}_b64_digits.py', *TOP1),
+    ('pose/figures/heatmap_res18-c16_b64_figures-64x64.py', 'PCK', 100,
+     0.002, 3),
+    'digits, W4A4': ('quantization/digits/resnet18-c16-w4a4_b64_digits.py',
+                     'accuracy/top1', 1, 0.1, 1),
     'figures, SimCC, W4A4':
-    ('quantization/figures/simcc_res18-c16-w4a4{}_b64_figures-64x64.py',
-     *PCK),
+    ('quantization/figures/simcc_res18-c16-w4a4_b64_figures-64x64.py',
+     'PCK', 100, 0.002, 1),
 }
 # Whose float training a task starts from.
 FLOAT = {
@@ -46,17 +47,24 @@ FLOAT = {
 def train(task: str, method: str, work_dir: Path,
           progress: Progress | None) -> dict:
     """Runs tools/train.py in a process of its own, or reads its result."""
-    config, metric, factor = TASKS[task]
-    config = ROOT / 'configs' / config.format(METHODS[method])
+    config, metric, factor, rho, ramp = TASKS[task]
+    config = ROOT / 'configs' / config
     folder = work_dir / config.stem
+    if method != 'plain':
+        folder = folder.with_name(f'{folder.name}_{method}')
     result = folder / 'result.json'
     cfg = Config.fromfile(config, import_custom_modules=False)
+    options = dict(sam=[f'optim_wrapper.rho={rho}'], ausam=[
+        f'optim_wrapper.rho={rho}',
+        f'optim_wrapper.ramp_epochs={ramp}']).get(method, [])
+    # What a finished run was run with.
+    settings = '\n'.join([cfg.dump(), *options])
     start = cfg.load_from and work_dir / Path(cfg.load_from).relative_to(
         'work_dirs')
     if result.exists() and not (
             start and start.stat().st_mtime > result.stat().st_mtime):
         done = json.loads(result.read_text())
-        if done.pop('config') == cfg.dump():
+        if done.pop('config') == settings:
             return done
     # An interrupted run starts anew, so that its seconds are those of one.
     shutil.rmtree(folder, ignore_errors=True)
@@ -67,7 +75,8 @@ def train(task: str, method: str, work_dir: Path,
         'figures/train/*.png')))
     command = [
         sys.executable, '-W', 'ignore', ROOT / 'tools' / 'train.py', config,
-        '--work-dir', folder, '--cfg-options',
+        '--work-dir', folder, '--optim-wrapper', METHODS[method],
+        '--cfg-options', *options,
         'default_hooks.logger.interval=1',
         # Each line has its own iteration's time, not a moving average.
         'log_processor.window_size=1'
@@ -103,7 +112,7 @@ def train(task: str, method: str, work_dir: Path,
              f'with {method} failed: the whole log is {log}.']))
     row = summarize(
         read_scalars(folder), metric, factor, num_train * epochs)
-    result.write_text(json.dumps(dict(row, config=cfg.dump())))
+    result.write_text(json.dumps(dict(row, config=settings)))
     return row
 
 
@@ -182,8 +191,9 @@ def main() -> None:
         "and optim_wrapper = dict(type='AUSAM', ...)\n"
         '  * use fewer samples for the ascent step than for the descent step: '
         'python tools/train.py '
-        'configs/classification/digits/resnet18-c16_ausam_b64_digits.py '
-        '--cfg-options "optim_wrapper.alpha=(0.25,0.75)"\n'
+        'configs/classification/digits/resnet18-c16_b64_digits.py '
+        '--optim-wrapper AUSAM --cfg-options optim_wrapper.ramp_epochs=2 '
+        '"optim_wrapper.alpha=(0.25,0.75)"\n'
         '  * what it costs: python tools/analysis_tools/benchmark.py '
         'configs/classification/digits/resnet18-c16_b64_digits.py',
         soft_wrap=True, markup=False)

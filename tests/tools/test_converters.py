@@ -141,7 +141,7 @@ def test_lspets_config_reads_it_and_swaps_left_and_right(tmp_path):
     import ausam_mm  # noqa: F401
     register_all_modules()
     cfg = Config.fromfile(
-        ROOT / 'configs/pose/lspet/simcc_res18_ausam_b32_lspet-128x96.py')
+        ROOT / 'configs/pose/lspet/simcc_res18_b32_lspet-128x96.py')
     data = cfg.train_dataloader.dataset
     data.data_root = str(tmp_path / 'data' / 'lspet')
     dataset = DATASETS.build(data)
