@@ -158,7 +158,7 @@ def build_loss(package, kind, options):
 
 
 def watched(module, args, kwargs, **record):
-    """Calls a module as a pass does: its output, the record, the reductions."""
+    """Calls a module as a pass does: output, record, and what watched it."""
     record = PassRecord(**{**dict(num_samples=N, batch_size=N), **record})
     losses = PerSampleLosses(Holder(module), {})
     with losses.watch(lambda: record):
