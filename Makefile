@@ -68,7 +68,7 @@ $(BIN)/python:
 	"$$python" -m venv --clear $(VENV)
 
 generate: $(VENV)/.installed
-	$(BIN)/python tools/misc/generate.py
+	$(BIN)/python docs/generate.py
 
 wheel: $(VENV)/.installed
 	$(BIN)/python -m build --wheel --no-isolation

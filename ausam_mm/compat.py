@@ -60,7 +60,7 @@ def is_missing(module: str) -> bool:
 def _stand_in(module: str) -> types.ModuleType:
     """A module whose every attribute is a class that refuses to be built."""
 
-    def __getattr__(name: str) -> type:
+    def __getattr__(name: str) -> type:  # noqa: N807
         if name.startswith('__'):
             raise AttributeError(name)
 

@@ -51,7 +51,7 @@ def test_no_generated_file_is_stale():
     stale = [path.relative_to(ROOT).as_posix()
              for path, text in generate.generate().items()
              if path.read_text(encoding='utf-8') != text]
-    assert not stale, 'run python tools/misc/generate.py'
+    assert not stale, 'run python docs/generate.py'
 
 
 def test_a_docstring_becomes_a_table_of_options():

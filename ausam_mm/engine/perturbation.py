@@ -23,7 +23,7 @@ class Perturbation:
     Args:
         adaptive (bool): Whether the radius of each weight scales with its
             size (ASAM). Defaults to False.
-        eta (float): What ASAM adds to \\|w\\|. Defaults to 0.01.
+        eta (float): What ASAM adds to |w|. Defaults to 0.01.
     """
 
     def __init__(self, adaptive: bool = False, eta: float = 0.01) -> None:

@@ -64,7 +64,8 @@ class VSAM(TwoPassOptimWrapper):
     keeps_first_gradient = True
     saved = ('rate', 'credit', 'age', 'variation', 'norms')
 
-    def __init__(self, optimizer: Optimizer, rho: float = 0.05, K: int = 50,
+    def __init__(self, optimizer: Optimizer, rho: float = 0.05,
+                 K: int = 50,  # noqa: N803, the paper's
                  reuse: float = 0.7, rate: float = 0.5, min_rate: float = 0.4,
                  **kwargs: Any) -> None:
         super().__init__(optimizer, rho=rho, **kwargs)

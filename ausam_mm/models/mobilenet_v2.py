@@ -10,8 +10,9 @@ from ..checks import require
 
 
 @MODELS.register_module()
-def MobileNetV2_CIFAR(strides: Sequence[int] = (1, 1, 1, 2, 2, 1, 2, 1),
-                      **kwargs: Any) -> nn.Module:
+def MobileNetV2_CIFAR(  # noqa: N802, a name in the registry
+        strides: Sequence[int] = (1, 1, 1, 2, 2, 1, 2, 1),
+        **kwargs: Any) -> nn.Module:
     """Builds mmpretrain's MobileNetV2 with other strides.
 
     mmpretrain's own has no option for them: it makes maps 32 times smaller,

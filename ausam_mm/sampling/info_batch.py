@@ -1,7 +1,7 @@
 """InfoBatch's samples: those that are learned well are left out at random."""
 
 import math
-from typing import Iterator, Optional, Sized
+from collections.abc import Iterator, Sized
 
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -74,7 +74,7 @@ class InfoBatchSampler(Sampler):
                  r: float = 0.5,
                  delta: float = 0.875,
                  shuffle: bool = True,
-                 seed: Optional[int] = None) -> None:
+                 seed: int | None = None) -> None:
         require(
             is_number(r) and 0 <= r < 1,
             f'r={r!r} is no probability to leave samples out with: set '
@@ -88,7 +88,7 @@ class InfoBatchSampler(Sampler):
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
         self.rank, self.world_size = get_dist_info()
-        self.max_epochs: Optional[int] = None
+        self.max_epochs: int | None = None
         self.epoch = 0
         self.losses = torch.full((len(dataset), ), math.nan)
         self.below = torch.zeros(len(dataset), dtype=torch.bool)

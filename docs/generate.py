@@ -19,12 +19,12 @@ from mmengine.registry import DATA_SAMPLERS, OPTIM_WRAPPERS
 
 import ausam_mm  # noqa: F401  registers the methods
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / 'docs' / 'methods'
 ARXIV = re.compile(r'arXiv (\d{4}\.\d{5})')
 BLOCK = re.compile(
     r'(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)', re.DOTALL)
-NOTE = '# Written by tools/misc/generate.py.\n'
+NOTE = '# Written by docs/generate.py.\n'
 TASKS = dict(
     mmpretrain='Image Classification', mmpose='Keypoint Detection')
 DATA = {
@@ -305,7 +305,7 @@ def main() -> None:
         print(f'{"stale" if args.check else "written"}: '
               f'{path.relative_to(ROOT)}')
     if args.check and stale:
-        raise SystemExit('Run python tools/misc/generate.py.')
+        raise SystemExit('Run python docs/generate.py.')
 
 
 if __name__ == '__main__':
