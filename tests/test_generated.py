@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location(
-    'generate', ROOT / 'tools' / 'misc' / 'generate.py')
+    'generate', ROOT / 'docs' / 'generate.py')
 generate = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(generate)
 
