@@ -9,7 +9,9 @@ from typing import Any, TypeVar, cast
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 F = TypeVar('F', bound=Callable[..., Any])
 
@@ -51,6 +53,24 @@ def accumulation(base: OptimWrapper) -> int:
 def total_micro_batches(base: OptimWrapper) -> int:
     """Those of the training, -1 if unknown (MMEngine 0.10.7, 0.10.12)."""
     return int(base._max_counts)
+
+
+def is_batchnorm(module: nn.Module) -> bool:
+    """Whether a module is one of torch's, SyncBatchNorm too (torch 2.14)."""
+    return isinstance(module, _BatchNorm)
+
+
+def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The leaves of nested containers (torch 2.14).
+
+    Args:
+        tree (Any): Tuples, lists and dicts in each other.
+
+    Returns:
+        tuple: The leaves, and what puts others in their places.
+    """
+    leaves, spec = tree_flatten(tree)
+    return leaves, lambda others: tree_unflatten(others, spec)
 
 
 def has_copies(dataset: Any) -> bool:

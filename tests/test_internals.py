@@ -59,6 +59,18 @@ def test_copies_of_a_sample_have_its_index():
         0, 1, 2, 0, 1, 2]
 
 
+def test_every_batchnorm_of_torch_is_one():
+    assert all(internals.is_batchnorm(kind(3)) for kind in (
+        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm))
+    assert not internals.is_batchnorm(nn.GroupNorm(1, 3))
+
+
+def test_leaves_of_nested_containers_can_be_replaced():
+    leaves, rebuild = internals.flatten(((1, [2, 3]), dict(a=(4, ))))
+    assert leaves == [1, 2, 3, 4]
+    assert rebuild([5, 6, 7, 8]) == ((5, [6, 7]), dict(a=(8, )))
+
+
 def static_graph_passes():
     """Whether DDP records usage before, and after, its first pass."""
     found = []

@@ -100,9 +100,9 @@ class Step:
             if self.two_passes:
                 # DDP decides in the forward pass whether to reduce gradients.
                 context.enter_context(unsynchronized(self.model))
-            else:
-                self.method.perturb_before_pass(self)
             try:
+                if not self.two_passes:
+                    self.method.perturb_before_pass(self)
                 with self.base.optim_context(self.model):
                     yield
             except BaseException:

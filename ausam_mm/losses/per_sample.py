@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..internals import not_compiled
+from ..internals import flatten, not_compiled
 
 Rule = Callable[..., Tensor]
 
@@ -345,7 +344,7 @@ def one_by_one(module: nn.Module, args: tuple[Any, ...],
             raise ValueError(f'its avg_factor is {kwargs["avg_factor"]} for '
                              f'{num_samples} samples')
         kwargs = dict(kwargs, avg_factor=1)
-    flat, spec = tree_flatten((args, kwargs))
+    flat, rebuild = flatten((args, kwargs))
     batched = [
         isinstance(value, Tensor) and value.ndim > 0
         and value.size(0) == num_samples for value in flat
@@ -360,7 +359,7 @@ def one_by_one(module: nn.Module, args: tuple[Any, ...],
             next(parts).unsqueeze(0) if is_ else value
             for value, is_ in zip(flat, batched)
         ]
-        args_, kwargs_ = tree_unflatten(call, spec)
+        args_, kwargs_ = rebuild(call)
         loss: Tensor = module.forward(*args_, **kwargs_).mean()
         return loss
 
