@@ -18,8 +18,8 @@ def test_an_epoch_based_training_warms_up_samples_and_logs(tmp_path):
     run = runner(tmp_path, AUSAM)
     run.train()
     lines = scalars(run)
-    shares = [line['ausam/share_used'] for line in lines]
-    assert shares == [1.] * 3 + [0.5] * 9
+    ratios = [line['ausam/ratio_used'] for line in lines]
+    assert ratios == [1.] * 3 + [0.5] * 9
     assert lines[-1]['ausam/samples_loaded'] == 4 * SIZE
     assert lines[-1]['ausam/samples_backpropagated'] == 2 * SIZE + 3 * SIZE
     assert lines[-1]['ausam/mean_dlp'] > 0
@@ -38,8 +38,8 @@ def test_an_endless_sampler_has_epochs_or_iterations(tmp_path, options,
                                                      warmup):
     run = runner(tmp_path, {**AUSAM, **options}, by_epoch=False, length=12)
     run.train()
-    shares = [line['ausam/share_used'] for line in scalars(run)]
-    assert shares == [1.] * warmup + [0.5] * (12 - warmup)
+    ratios = [line['ausam/ratio_used'] for line in scalars(run)]
+    assert ratios == [1.] * warmup + [0.5] * (12 - warmup)
 
 
 def test_resuming_brings_back_table_draws_and_counters(tmp_path):
@@ -63,8 +63,8 @@ def test_resuming_brings_back_table_draws_and_counters(tmp_path):
     assert torch.equal(
         resumed.optim_wrapper.history.counts(keys),
         whole.optim_wrapper.history.counts(keys))
-    shares = [line['ausam/share_used'] for line in scalars(resumed)]
-    assert shares[-6:] == [0.5] * 6
+    ratios = [line['ausam/ratio_used'] for line in scalars(resumed)]
+    assert ratios[-6:] == [0.5] * 6
 
 
 def test_wrappers_can_be_swapped_on_a_checkpoint(tmp_path):

@@ -127,7 +127,7 @@ def test_an_installed_config_trains_with_one_word(
         '--work-dir', tmp_path / 'work', '--cfg-options',
         'optim_wrapper.ramp_epochs=1', cwd=data)
     logs = list(Path(tmp_path).rglob('scalars.json'))
-    assert '"ausam/share_used": 0.5' in logs[0].read_text()
+    assert '"ausam/ratio_used": 0.5' in logs[0].read_text()
 
 
 @pytest.mark.parametrize('package,text', [
@@ -153,7 +153,7 @@ optim_wrapper = dict(type='AUSAM', rho=0.05, ramp_epochs=1,
     flags = ['--no-persistent-workers'] if package == 'mmpretrain' else []
     run(tool, config, '--work-dir', tmp_path / 'work', *flags, cwd=data)
     logs = list((tmp_path / 'work').rglob('scalars.json'))
-    assert '"ausam/share_used": 0.5' in logs[0].read_text()
+    assert '"ausam/ratio_used": 0.5' in logs[0].read_text()
 
 
 def test_a_config_of_a_package_is_named_directly(data, tmp_path):  # noqa: F811
@@ -172,4 +172,4 @@ def test_a_config_of_a_package_is_named_directly(data, tmp_path):  # noqa: F811
     folder = data / 'work_dirs' / 'resnet18_8xb32_in1k_ausam'
     logs = list(folder.rglob('scalars.json'))
     # 360 of 721
-    assert '"ausam/share_used": 0.499' in logs[0].read_text()
+    assert '"ausam/ratio_used": 0.499' in logs[0].read_text()

@@ -69,7 +69,7 @@ def test_configs_train_resume_and_test(config, data, tmp_path):
     assert 'resumed epoch: 1' in out
     scalars = ''.join(
         path.read_text() for path in tmp_path.glob('*/vis_data/scalars.json'))
-    assert ('ausam/share_used' in scalars) == ('sam' in config.stem)
+    assert ('ausam/ratio_used' in scalars) == ('sam' in config.stem)
     out = tmp_path / 'metrics.json'
     run(ROOT / 'tools' / 'test.py', config, tmp_path / 'epoch_2.pth',
         '--work-dir', tmp_path, '--out', out, '--out-item', 'metrics',
