@@ -17,12 +17,17 @@ from .history import gather_observations
 class InfoBatchSampler(Sampler):
     """Leaves out samples whose loss is below the mean, with probability r.
 
-    The sampler of Qin et al., InfoBatch, ICLR 2024. The mean is that of all
-    losses known when the epoch starts. Those below it that are kept weigh
-    1 / (1 - r), so that the expected sum of the losses is that of all
-    samples. A sample without a known loss is never left out, so the first
-    epoch is a whole one; so is every epoch that reaches into the last
-    1 - delta of the training.
+    Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data
+    Pruning", ICLR 2024 (arXiv 2303.04947).
+
+    The mean is that of all losses known when the epoch starts. Those below it
+    that are kept weigh 1 / (1 - r), so that the expected sum of the losses is
+    that of all samples. A sample without a known loss is never left out, so
+    the first epoch is a whole one; so is every epoch that reaches into the
+    last 1 - delta of the training.
+
+    Cost: 1 - r * s times the wrapper's in the epochs that leave samples out, s
+    the ratio of samples below the mean: 0.75 if it is a half.
 
     :class:`InfoBatchHook` brings the losses and applies the weights.
 

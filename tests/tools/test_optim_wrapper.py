@@ -1,51 +1,11 @@
-"""One word changes the wrapper of any config."""
+"""Configs of the task libraries train with one word of the command line."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
-from mmengine.optim import OptimWrapper
 
 from .test_tools import ROOT, data, run  # noqa: F401
-
-sys.path.insert(0, str(ROOT / 'tools'))
-from train import swap_wrapper  # noqa: E402
-
-SGD = dict(type='SGD', lr=0.1)
-KEPT = dict(optimizer=SGD, clip_grad=dict(max_norm=1.),
-            paramwise_cfg=dict(norm_decay_mult=0.), accumulative_counts=2,
-            constructor='LearningRateDecayOptimWrapperConstructor')
-AMP = dict(type='AmpOptimWrapper', dtype='float16', loss_scale=512.)
-
-
-@pytest.mark.parametrize('old,name,new', [
-    (KEPT, 'AUSAM', dict(KEPT, type='AUSAM')),
-    (dict(KEPT, type='OptimWrapper'), 'SAM', dict(KEPT, type='SAM')),
-    (dict(optimizer=SGD, type=OptimWrapper), 'SAM',
-     dict(optimizer=SGD, type='SAM')),
-    (dict(KEPT, **AMP), 'AUSAM', dict(KEPT, type='AUSAM', base=AMP)),
-    (dict(KEPT, type='SAM', rho=0.3, base=AMP), 'AUSAM',
-     dict(KEPT, type='AUSAM', base=AMP)),
-    (dict(KEPT, type='AUSAM', alpha=0.3), 'OptimWrapper', KEPT),
-    (dict(KEPT, type='AUSAM', base=AMP), 'OptimWrapper', dict(KEPT, **AMP)),
-])
-def test_what_is_kept(old, name, new):
-    cfg = Config(dict(optim_wrapper=old))
-    swap_wrapper(cfg, name)
-    assert cfg.optim_wrapper.to_dict() == new
-    assert cfg.custom_imports.imports == ['ausam_mm']
-
-
-@pytest.mark.parametrize('wrapper,name,message', [
-    (dict(optimizer=SGD), 'ASUAM', 'no such wrapper is registered.*AUSAM'),
-    (dict(a=dict(optimizer=SGD)), 'SAM', 'needs one optimizer in the config'),
-])
-def test_what_cannot_be_swapped(wrapper, name, message):
-    with pytest.raises(SystemExit, match=message):
-        swap_wrapper(Config(dict(optim_wrapper=wrapper)), name)
-
 
 TEXT = """
 _base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
