@@ -30,6 +30,10 @@ class RandomSAM(TwoPassOptimWrapper):
         **kwargs: See :class:`ausam_mm.TwoPassOptimWrapper`: adaptive, eta,
             base, accumulative_counts, clip_grad.
 
+    Note:
+        Each micro-batch and each process has a direction of its own; under
+        FSDP these are the parts of one.
+
     Example:
         >>> optim_wrapper = dict(
         ...     type='RandomSAM', rho=0.05,
