@@ -20,10 +20,7 @@ CONVS = dict(
 
 def on_grid(x, bits, signed, dims=()):
     """A tensor by the paper's initial step sizes, one for each of dims."""
-    if not dims:
-        parts = [x]
-    else:
-        parts = list(x.flatten(0, dims - 1))
+    parts = list(x.flatten(0, dims - 1)) if dims else [x]
     steps = [torch.tensor(reference.initial_step(part, bits, signed)).double()
              for part in parts]
     return torch.stack([
