@@ -178,8 +178,7 @@ def test_with_r_0_it_is_plain_training_bit_for_bit(tmp_path, wrapper):
         torch.manual_seed(0)
         run = train(
             tmp_path / name, wrapper=wrapper, length=3, noise=0.5,
-            model=build(norm=True, dropout=0.1),
-            hooks=[dict(type='ExactResumeHook')], **options)
+            model=build(norm=True, dropout=0.1), exact=True, **options)
         assert run.iter == 3 * 8
         states.append([run.model.state_dict(), run.optim_wrapper.state_dict()])
         states[-1][1].get('ausam_mm', {}).pop('laws', None)
@@ -273,7 +272,7 @@ def test_a_two_pass_wrapper_is_left_without_weights(tmp_path):
 def test_a_stopped_training_ends_as_if_it_had_not_been(tmp_path, stop):
     options = dict(
         model=None, checkpoints_by_epoch=False, noise=0.2, length=6, delta=0.7,
-        hooks=[dict(type='ExactResumeHook')])
+        exact=True)
     whole = train(tmp_path / 'whole', **options)
     train(tmp_path / 'run', stop=stop % whole.iter, **options)
     resumed = train(tmp_path / 'run', resume=True, **options)
@@ -303,7 +302,7 @@ def test_the_state_in_a_checkpoint_is_plain(tmp_path):
     torch.save(checkpoint['ausam_mm_info_batch'], tmp_path / 'state.pth')
     state = torch.load(tmp_path / 'state.pth', weights_only=True)
     assert len(state['losses']) == SIZE
-    assert state['laws'] == dict(loss_module='mean')
+    assert state['reductions'] == dict(loss_module='mean')
 
 
 @pytest.mark.parametrize('before,message', [

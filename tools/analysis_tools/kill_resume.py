@@ -45,7 +45,6 @@ train_cfg = dict(_delete_=True, {loop})
 default_hooks = dict(
     logger=dict(interval=1),
     checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=2))
-custom_hooks = [dict(type='ExactResumeHook')]
 """
 
 
@@ -56,10 +55,12 @@ def command(way: str, work_dir: Path, resume: bool) -> List[str]:
     if loop == 'epochs':
         epochs = ITERS * 64 * processes // 384
         settings = dict(sampler='DefaultSampler',
-                        loop=f'by_epoch=True, max_epochs={epochs}')
+                        loop='type="ExactResumeEpochBasedTrainLoop", '
+                        f'max_epochs={epochs}')
     else:
         settings = dict(sampler='InfiniteSampler',
-                        loop=f'by_epoch=False, max_iters={ITERS}')
+                        loop='type="ExactResumeIterBasedTrainLoop", '
+                        f'max_iters={ITERS}')
     config.write_text(CONFIG.format(base=BASE, **settings))
     train = [
         str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir',
