@@ -1,5 +1,6 @@
 """Interrupted trainings end like those that were not."""
 
+import gc
 import pickle
 
 import pytest
@@ -94,6 +95,15 @@ def test_a_resume_is_exact_with_every_kind_of_step(tmp_path, options):
                        else 8)
 
 
+@pytest.fixture
+def quick_workers(monkeypatch):
+    """PyTorch waits for workers whose batches nobody took."""
+    monkeypatch.setattr('torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL',
+                        0.2)
+    yield
+    gc.collect()
+
+
 class Batched(Samples):
     """Samples that are loaded a batch at a time."""
 
@@ -122,7 +132,7 @@ LOADERS = dict(
 @pytest.mark.parametrize('kind', LOADERS)
 @pytest.mark.parametrize('dataset', [Samples, Batched])
 def test_a_loader_that_was_built_before_is_resumed_exactly_and_left_as_it_was(
-        tmp_path, dataset, kind, variant):
+        tmp_path, quick_workers, dataset, kind, variant):
 
     def loader():
         return LOADERS[kind](dataset(noise=0.5))

@@ -41,7 +41,8 @@ train_dataloader = dict(
     num_workers=1, dataset=dict(indices=384), sampler=dict(type='{sampler}'))
 val_cfg = val_dataloader = val_evaluator = None
 optim_wrapper = dict(warmup_iters=4, ramp_iters=8)
-train_cfg = dict(_delete_=True, {loop})
+train_cfg = dict(
+    _delete_=True, type='ExactResume{kind}BasedTrainLoop', {length})
 default_hooks = dict(
     logger=dict(interval=1),
     checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=2))
@@ -54,13 +55,11 @@ def command(way: str, work_dir: Path, resume: bool) -> List[str]:
     config = work_dir.parent / f'{way}.py'
     if loop == 'epochs':
         epochs = ITERS * 64 * processes // 384
-        settings = dict(sampler='DefaultSampler',
-                        loop='type="ExactResumeEpochBasedTrainLoop", '
-                        f'max_epochs={epochs}')
+        settings = dict(sampler='DefaultSampler', kind='Epoch',
+                        length=f'max_epochs={epochs}')
     else:
-        settings = dict(sampler='InfiniteSampler',
-                        loop='type="ExactResumeIterBasedTrainLoop", '
-                        f'max_iters={ITERS}')
+        settings = dict(sampler='InfiniteSampler', kind='Iter',
+                        length=f'max_iters={ITERS}')
     config.write_text(CONFIG.format(base=BASE, **settings))
     train = [
         str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir',
