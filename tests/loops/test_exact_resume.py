@@ -148,6 +148,27 @@ def test_a_loader_that_was_built_before_is_resumed_exactly_and_left_as_it_was(
     assert_same_ending(whole, resumed, 5)
 
 
+class Batches(Hook):
+    """Keeps the inputs of each batch."""
+
+    def __init__(self):
+        self.inputs = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.inputs.append(torch.stack(data_batch['inputs']))
+
+
+@pytest.mark.parametrize('variant', ['epochs', 'passes'])
+def test_a_loader_that_shuffles_does_so_anew_in_each_pass(tmp_path, variant):
+    batches = Batches()
+    train(tmp_path, hooks=[batches], loader=LOADERS['shuffled'](Samples()),
+          **VARIANTS[variant])
+    passes = torch.stack(batches.inputs).view(4, SIZE, -1)
+    for one, two in zip(passes, passes[1:]):
+        assert not torch.equal(one, two)
+        assert torch.equal(one.unique(dim=0), two.unique(dim=0))
+
+
 class Replace(Hook):
     """Gives the loop another loader, as hooks that switch pipelines do."""
 
