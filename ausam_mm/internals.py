@@ -16,6 +16,14 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 F = TypeVar('F', bound=Callable[..., Any])
 
 
+def set_max_iters(loop: Any, max_iters: int) -> None:
+    """Corrects the length of MMEngine's loop (MMEngine 0.10.7, 0.10.12).
+
+    Its property has no setter.
+    """
+    loop._max_iters = max_iters
+
+
 def not_compiled(function: F) -> F:
     """A function that torch.compile runs as it stands (torch 2.14).
 

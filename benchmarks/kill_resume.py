@@ -37,11 +37,11 @@ train_dataloader = dict(
     num_workers=1, dataset=dict(indices=384), sampler=dict(type='{sampler}'))
 val_cfg = val_dataloader = val_evaluator = None
 optim_wrapper = dict(type='AUSAM', warmup_iters=4, ramp_iters=8)
-train_cfg = dict(_delete_=True, {loop})
+train_cfg = dict(
+    _delete_=True, type='ExactResume{kind}BasedTrainLoop', {length})
 default_hooks = dict(
     logger=dict(interval=1),
     checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=2))
-custom_hooks = [dict(type='ExactResumeHook')]
 """
 
 
@@ -49,12 +49,14 @@ def command(way: str, work_dir: Path, resume: bool) -> list[str]:
     """The training as a user would start it."""
     loop, processes = WAYS[way]
     config = work_dir.parent / f'{way}.py'
-    sampler, loop = dict(
-        epochs=('DefaultSampler', 'by_epoch=True, max_epochs='
-                f'{ITERS * 64 * processes // 384}'),
-        iterations=('InfiniteSampler', f'by_epoch=False, max_iters={ITERS}')
-    )[loop]
-    config.write_text(CONFIG.format(base=BASE, sampler=sampler, loop=loop))
+    settings = dict(
+        epochs=dict(
+            sampler='DefaultSampler', kind='Epoch',
+            length=f'max_epochs={ITERS * 64 * processes // 384}'),
+        iterations=dict(
+            sampler='InfiniteSampler', kind='Iter',
+            length=f'max_iters={ITERS}'))[loop]
+    config.write_text(CONFIG.format(base=BASE, **settings))
     launch = launcher = ()
     if processes > 1:
         launch = ('-m', 'torch.distributed.run', '--standalone',

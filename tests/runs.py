@@ -57,13 +57,14 @@ class Stop(Hook):
 
 
 def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
-           noise=0., size=SIZE, interval=1, checkpoints_by_epoch=None,
-           seed=0, model=None, **kwargs):
+           exact=False, noise=0., size=SIZE, interval=1,
+           checkpoints_by_epoch=None, seed=0, model=None, **kwargs):
     """A Runner: 3 iterations an epoch, a log line and checkpoint each time.
 
     Args:
         length: Epochs, or iterations if not ``by_epoch``.
         endless: Whether the sampler is; None for where there are no epochs.
+        exact: Whether the loop is one of exact resume.
         interval: Of checkpoints.
         checkpoints_by_epoch: What their interval counts; None for by_epoch.
     """
@@ -74,6 +75,10 @@ def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
                    shuffle=True)
     loop = dict(by_epoch=True, max_epochs=length) if by_epoch else dict(
         by_epoch=False, max_iters=length)
+    if exact:
+        del loop['by_epoch']
+        kind = 'Epoch' if by_epoch else 'Iter'
+        loop['type'] = f'ExactResume{kind}BasedTrainLoop'
     if checkpoints_by_epoch is None:
         checkpoints_by_epoch = by_epoch
     return Runner(

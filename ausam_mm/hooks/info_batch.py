@@ -1,25 +1,25 @@
-"""InfoBatch for whatever optimizer wrapper: losses in, weights out."""
+"""InfoBatch for any OptimWrapper: losses in, weights out."""
 
 import logging
 from contextlib import ExitStack
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
-from torch.utils.data import BatchSampler
+from torch.utils.data import BatchSampler, DataLoader
 
 from ..engine import TwoPassOptimWrapper
+from ..internals import set_max_iters
 from ..losses import PerSampleLosses
 from ..losses.per_sample import PassRecord
 from ..sampling import InfoBatchSampler, batch_size
-from .exact_resume import _NumberedBatches
 
-# Under this name the state lies in a checkpoint.
+# Name of the state in a checkpoint.
 STATE = 'ausam_mm_info_batch'
 
 
@@ -28,30 +28,30 @@ class InfoBatchHook(Hook):
     """Trains with InfoBatch: Qin et al., ICLR 2024.
 
     :class:`InfoBatchSampler` decides what an epoch leaves out. This hook
-    multiplies the losses of a batch by the weights of its samples, tells the
-    sampler their losses, and keeps these in the checkpoints. It needs no
-    identity of samples: batch n of an epoch holds those that the sampler has
-    from place n * batch_size on.
+    multiplies the losses of a batch by the weights of its samples, passes
+    their losses to the sampler, and saves these in the checkpoints. It needs
+    no keys of samples: batch n of an epoch holds the samples of the sampler's
+    order from position n * batch_size on.
 
-    The losses are seen in the model's loss modules, as AUSAM's are, so they
-    have to separate into the losses of the samples. A two-pass wrapper
-    watches and weights them itself; for any other wrapper the hook does.
+    The losses are read from the model's loss modules, as for AUSAM, so the
+    loss has to be separable. A two-pass wrapper reads and weights them
+    itself; for any other OptimWrapper the hook does.
 
-    In the last 1 - delta of the epochs, and with r=0, nothing is watched or
-    weighted: that is plain training.
+    In the last 1 - delta of the epochs, and with r=0, nothing is read or
+    weighted: training is that of the OptimWrapper alone.
 
     Note:
-        - Epochs get shorter. Settings in epochs mean what they did; those in
-          iterations do not. A scheduler in iterations, also one made so by
+        - Epochs get shorter. Settings in epochs keep their meaning; those in
+          iterations do not. A scheduler in iterations, also by
           ``convert_to_iter_based``, is set up for full epochs and does not
-          get to its end: a warning says so. The last step of
-          ``accumulative_counts`` may miss, as the wrapper expects more
-          batches. The hook corrects ``max_iters``, so that the time to go
+          reach its end: a warning says so. The last step of
+          ``accumulative_counts`` may be missing, as the wrapper expects more
+          batches. The hook corrects ``max_iters``, so that the remaining time
           and the last checkpoint are right.
         - With Mixup or CutMix a sample's loss and weight are those of its
-          place in the batch, into which another sample was mixed.
-        - A checkpoint without InfoBatch's state, or with that of a dataset
-          of another size, starts with no known loss.
+          position in the batch, into which another sample was mixed.
+        - After a checkpoint without InfoBatch's state, or with that of a
+          dataset of another size, no loss is known.
 
     Example:
         >>> train_dataloader = dict(
@@ -62,24 +62,30 @@ class InfoBatchHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self) -> None:
-        self._loaded: Optional[dict] = None
-        self._sampler: Optional[InfoBatchSampler] = None
-        self._losses: Optional[PerSampleLosses] = None
-        self._reductions = {}
-        self._positions: Optional[Tensor] = None
-        self._record: Optional[PassRecord] = None
+        self._loaded: dict[str, Any] | None = None
+        self._sampler: InfoBatchSampler | None = None
+        self._losses: PerSampleLosses | None = None
+        self._reductions: dict[str, str] = {}
+        self._positions: Tensor | None = None
+        self._record: PassRecord | None = None
         self._stack = ExitStack()
 
-    def before_train(self, runner) -> None:
+    @property
+    def sampler(self) -> InfoBatchSampler:
+        """The sampler of the training."""
+        assert self._sampler is not None
+        return self._sampler
+
+    def before_train(self, runner: Runner) -> None:
         """Finds the sampler and gives it what a checkpoint holds.
 
         Args:
             runner (Runner): The runner.
 
         Raises:
-            TypeError: If the loop knows no epochs.
+            TypeError: If the loop has no epochs.
             ValueError: If the sampler is another, its order is not that of
-                the batches, or the losses do not separate.
+                the batches, or the loss is not separable.
         """
         self._close()
         loop = runner.train_loop
@@ -97,18 +103,18 @@ class InfoBatchHook(Hook):
             return
         self._warn_of_schedulers(runner)
         if not isinstance(runner.optim_wrapper, TwoPassOptimWrapper):
-            model = runner.model
+            model: Any = runner.model
             self._losses = PerSampleLosses(
                 model.module if is_model_wrapper(model) else model,
                 self._reductions)
 
-    def before_train_epoch(self, runner) -> None:
-        """Lets the sampler decide, and says how much it left.
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Lets the sampler decide, and logs how many samples it keeps.
 
         Args:
             runner (Runner): The runner.
         """
-        sampler, loop = self._sampler, runner.train_loop
+        sampler, loop = self.sampler, runner.train_loop
         sampler.set_epoch(runner.epoch)
         size = len(sampler.losses)
         runner.message_hub.update_scalar('train/infobatch/kept', sampler.kept)
@@ -118,15 +124,16 @@ class InfoBatchHook(Hook):
             f'of {int(sampler.losses.isfinite().sum())} known losses.',
             logger='current')
         if sampler.r > 0:
-            batches = loop.dataloader.batch_sampler
-            # Where ExactResumeHook skips some, they are counted already.
-            first = runner.iter - getattr(batches, 'skip', 0)
-            loop._max_iters = first + len(batches) * (
-                loop.max_epochs - runner.epoch)
+            # The loops of exact resume skip what is counted already.
+            first = runner.iter - getattr(loop, 'skip', 0)
+            set_max_iters(loop, first + len(loop.dataloader) * (
+                loop.max_epochs - runner.epoch))
 
-    def before_train_iter(self, runner, batch_idx: int,
+    def before_train_iter(self,
+                          runner: Runner,
+                          batch_idx: int,
                           data_batch: Any = None) -> None:
-        """Sets the weights of a batch and starts to watch its losses.
+        """Sets the weights of a batch and starts to read its losses.
 
         Args:
             runner (Runner): The runner.
@@ -138,7 +145,7 @@ class InfoBatchHook(Hook):
                 gave it.
         """
         self._close()  # an iteration before may have raised
-        sampler = self._sampler
+        sampler = self.sampler
         if not sampler.pruning:
             return
         most = runner.train_loop.dataloader.batch_size
@@ -153,23 +160,22 @@ class InfoBatchHook(Hook):
                 'samples.')
         self._positions = torch.arange(first, first + size)
         weights = sampler.weights(self._positions)
-        wrapper = runner.optim_wrapper
-        if isinstance(wrapper, TwoPassOptimWrapper):
+        wrapper: Any = runner.optim_wrapper
+        if self._losses is None:
             wrapper.sample_weights = weights
             self._stack.callback(setattr, wrapper, 'sample_weights', None)
         else:
-            self._record = PassRecord(
+            record = self._record = PassRecord(
                 size, size,
                 weights / size if (weights != 1).any() else None)
-            self._stack.enter_context(
-                self._losses.watch(lambda: self._record))
+            self._stack.enter_context(self._losses.watch(lambda: record))
 
     def after_train_iter(self,
-                         runner,
+                         runner: Runner,
                          batch_idx: int,
                          data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
-        """Tells the sampler the losses.
+                         outputs: dict[str, Any] | None = None) -> None:
+        """Passes the losses to the sampler.
 
         Args:
             runner (Runner): The runner.
@@ -181,23 +187,25 @@ class InfoBatchHook(Hook):
         self._close()
         if positions is None:
             return
-        if isinstance(runner.optim_wrapper, TwoPassOptimWrapper):
-            seen = runner.optim_wrapper.last_losses
+        if record is None or self._losses is None:
+            wrapper: Any = runner.optim_wrapper
+            seen = wrapper.last_losses
             places, losses = seen or (positions[:0], torch.empty(0))
-            self._sampler.record(positions[places], losses)
+            self.sampler.record(positions[places], losses)
         else:
             self._losses.check_called(record)
-            self._sampler.record(positions, record.losses)
+            self.sampler.record(positions, record.losses)
 
-    def after_train(self, runner) -> None:
-        """Leaves nothing behind.
+    def after_train(self, runner: Runner) -> None:
+        """Removes its hooks and weights.
 
         Args:
             runner (Runner): The runner.
         """
         self._close()
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner,
+                               checkpoint: dict[str, Any]) -> None:
         """Adds the losses: tensors and primitives only.
 
         Args:
@@ -208,7 +216,8 @@ class InfoBatchHook(Hook):
             checkpoint[STATE] = dict(
                 self._sampler.state_dict(), reductions=dict(self._reductions))
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner,
+                              checkpoint: dict[str, Any]) -> None:
         """Keeps the losses until it is known whether training resumes.
 
         Args:
@@ -221,8 +230,8 @@ class InfoBatchHook(Hook):
         self._positions = self._record = None
         self._stack.close()
 
-    def _resume(self, state: Optional[dict]) -> None:
-        size = len(self._sampler.losses)
+    def _resume(self, state: dict[str, Any] | None) -> None:
+        size = len(self.sampler.losses)
         if state is None:
             reason = 'was written without InfoBatch'
         elif len(state['losses']) != size:
@@ -230,15 +239,16 @@ class InfoBatchHook(Hook):
                       f'and the dataset has {size}')
         else:
             self._reductions.update(state['reductions'])
-            return self._sampler.load_state_dict(state)
+            self.sampler.load_state_dict(state)
+            return
         print_log(
             f'The checkpoint {reason}: InfoBatch starts with no known loss.',
             logger='current',
             level=logging.WARNING)
 
     @staticmethod
-    def _warn_of_schedulers(runner) -> None:
-        schedulers = runner.param_schedulers or []
+    def _warn_of_schedulers(runner: Runner) -> None:
+        schedulers: Any = runner.param_schedulers or []
         if isinstance(schedulers, dict):
             schedulers = sum(schedulers.values(), [])
         # The first epoch is a whole one, so a warm-up in it is right.
@@ -248,17 +258,17 @@ class InfoBatchHook(Hook):
         if late:
             print_log(
                 f'{", ".join(late)} counts iterations, of which InfoBatch '
-                'makes fewer than it was set up for, so that it does not get '
-                'to its end: set by_epoch=True without '
+                'makes fewer than it was set up for, so that it does not '
+                'reach its end: set by_epoch=True without '
                 'convert_to_iter_based.',
                 logger='current',
                 level=logging.WARNING)
 
 
-def _sampler_of(loader: Any) -> InfoBatchSampler:
-    batches = loader.batch_sampler
-    if isinstance(batches, _NumberedBatches):
-        batches = batches.batch_sampler
+def _sampler_of(loader: DataLoader[Any]) -> InfoBatchSampler:
+    batches: Any = loader.batch_sampler
+    # The loops of exact resume number what another one makes.
+    batches = getattr(batches, 'batch_sampler', batches)
     sampler = getattr(batches, 'sampler', None)
     if not isinstance(sampler, InfoBatchSampler):
         raise ValueError(

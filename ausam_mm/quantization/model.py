@@ -60,7 +60,12 @@ def LSQModel(architecture: dict[str, Any],  # noqa: N802, a registered name
     Examples:
         >>> model = dict(
         ...     type='LSQModel',
-        ...     architecture=dict(type='ImageClassifier', ...),
+        ...     architecture=dict(
+        ...         type='ImageClassifier',
+        ...         backbone=dict(type='ResNet_CIFAR', depth=18),
+        ...         neck=dict(type='GlobalAveragePooling'),
+        ...         head=dict(type='LinearClsHead', num_classes=10,
+        ...                   in_channels=512)),
         ...     w_bits=4, a_bits=4)
         >>> load_from = 'float_model.pth'
     """

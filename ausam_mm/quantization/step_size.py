@@ -93,6 +93,7 @@ def guard_step_sizes(optimizer: Optimizer) -> None:
 
     Example:
         >>> import torch
+        >>> from ausam_mm.quantization import guard_step_sizes, quantize_layer
         >>> layer = torch.nn.Linear(2, 2)
         >>> quantize_layer(layer, w_bits=4, a_bits=4)
         >>> guard_step_sizes(torch.optim.SGD(layer.parameters(), lr=0.01))

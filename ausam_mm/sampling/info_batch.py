@@ -1,7 +1,8 @@
-"""InfoBatch's samples: those that are learned well are left out at random."""
+"""InfoBatch's sampler: well-learned samples are left out at random."""
 
 import math
 from collections.abc import Iterator, Sized
+from typing import Any
 
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -14,7 +15,7 @@ from .history import gather_observations
 
 
 @DATA_SAMPLERS.register_module()
-class InfoBatchSampler(Sampler):
+class InfoBatchSampler(Sampler[int]):
     """Leaves out samples whose loss is below the mean, with probability r.
 
     Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data
@@ -29,21 +30,21 @@ class InfoBatchSampler(Sampler):
     Cost: 1 - r * s times the wrapper's in the epochs that leave samples out, s
     the ratio of samples below the mean: 0.75 if it is a half.
 
-    :class:`InfoBatchHook` brings the losses and applies the weights.
+    :class:`InfoBatchHook` provides the losses and applies the weights.
 
-    What an epoch trains depends on the seed, the epoch and the losses at its
-    start only. Of these it keeps which were below the mean, so a resumed
-    epoch has the order that it began with. What is not left out comes in the
-    order of MMEngine's DefaultSampler. With several processes each takes an
-    equal share, and the first samples come twice if they do not divide.
+    What an epoch trains depends only on the seed, the epoch and the losses at
+    its start. Which of these were below the mean is saved, so a resumed epoch
+    has the order that it began with. Kept samples come in the order of
+    MMEngine's DefaultSampler. The processes train equally many; if the samples
+    do not divide, the first ones come twice.
 
-    It takes 5 bytes a sample, besides the order.
+    Memory: 5 bytes a sample, besides the order.
 
     Args:
         dataset (Sized): The dataset, with N samples.
         r (float): Probability that a sample below the mean is left out.
             Defaults to 0.5; with 0 nothing is, and nothing is weighted.
-        delta (float): Share of the epochs that leave samples out. Defaults
+        delta (float): Ratio of the epochs that leave samples out. Defaults
             to 0.875.
         shuffle (bool): Whether the order is a random one. Defaults to True.
         seed (int, optional): Seed, the same in all processes. Defaults to
@@ -81,7 +82,7 @@ class InfoBatchSampler(Sampler):
             '0 <= r < 1, for example 0.5.')
         require(
             is_number(delta) and 0 < delta <= 1,
-            f'delta={delta!r} is no share of the epochs to leave samples out '
+            f'delta={delta!r} is no ratio of the epochs to leave samples out '
             'in: set 0 < delta <= 1, for example 0.875.')
         self.r = r
         self.delta = delta
@@ -92,7 +93,7 @@ class InfoBatchSampler(Sampler):
         self.epoch = 0
         self.losses = torch.full((len(dataset), ), math.nan)
         self.below = torch.zeros(len(dataset), dtype=torch.bool)
-        self._draw()
+        self._select()
 
     @property
     def pruning(self) -> bool:
@@ -103,7 +104,7 @@ class InfoBatchSampler(Sampler):
         return self.epoch < math.floor(self.delta * self.max_epochs + 1e-9)
 
     def set_epoch(self, epoch: int) -> None:
-        """Decides what an epoch trains; nothing new for the current one.
+        """Decides what an epoch trains; for the current one it stays.
 
         Args:
             epoch (int): Its number.
@@ -111,14 +112,14 @@ class InfoBatchSampler(Sampler):
         if epoch != self.epoch:
             self.epoch = epoch
             self.below = self._below_mean()
-        # Anew in any case: a resumed training brings its seed.
-        self._draw()
+        # In any case: a resumed training brings its seed.
+        self._select()
 
     def weights(self, positions: Tensor) -> Tensor:
-        """What the losses are to be multiplied by.
+        """Factors of the losses.
 
         Args:
-            positions (Tensor): Places in ``order``, shape (k, ), int64.
+            positions (Tensor): Positions in ``order``, shape (k, ), int64.
 
         Returns:
             Tensor: 1 or 1 / (1 - r), shape (k, ), float64.
@@ -128,13 +129,13 @@ class InfoBatchSampler(Sampler):
         return weights
 
     def record(self, positions: Tensor, losses: Tensor) -> None:
-        """Takes the losses of a step in; every process has to call it.
+        """Takes in the losses of a step; every process has to call it.
 
-        They are known to all processes at once, not at the epoch's end, as
-        MMEngine saves checkpoints in the first one alone.
+        They reach all processes in the same step, since MMEngine saves
+        checkpoints in the first process alone.
 
         Args:
-            positions (Tensor): Places in ``order``, shape (k, ), int64.
+            positions (Tensor): Positions in ``order``, shape (k, ), int64.
             losses (Tensor): The losses at these, shape (k, ). Those that are
                 not finite are left out.
         """
@@ -146,15 +147,15 @@ class InfoBatchSampler(Sampler):
         # NumPy's last one wins where two processes had the same sample.
         self.losses.numpy()[indices[valid].numpy()] = losses[valid].numpy()
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """The losses and the epoch, as tensors and primitives."""
         return dict(
             epoch=self.epoch,
             losses=self.losses.clone(),
             below=self.below.clone())
 
-    def load_state_dict(self, state: dict) -> None:
-        """Takes up what :meth:`state_dict` returned.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned.
 
         Args:
             state (dict): The state.
@@ -170,7 +171,7 @@ class InfoBatchSampler(Sampler):
         self.epoch = state['epoch']
         self.losses = state['losses'].to('cpu', torch.float32).clone()
         self.below = state['below'].to('cpu', torch.bool).clone()
-        self._draw()
+        self._select()
 
     def __iter__(self) -> Iterator[int]:
         """The indices of the samples that this process trains.
@@ -196,12 +197,12 @@ class InfoBatchSampler(Sampler):
         losses = self.losses.double()
         return losses < losses[known].mean()
 
-    def _draw(self) -> None:
+    def _select(self) -> None:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         size = len(self.losses)
         order = torch.randperm(size, generator=generator) if self.shuffle \
             else torch.arange(size)
-        # Drawn second, so that the order is DefaultSampler's.
+        # After the order, so that this is DefaultSampler's.
         left_out = self.below & (
             torch.rand(size, generator=generator) < self.r)
         order = order[~left_out[order]]

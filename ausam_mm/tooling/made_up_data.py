@@ -101,8 +101,9 @@ def make_batch(cfg: Config, image_size: int,
     if cfg.default_scope == 'mmpose':
         from mmpose.datasets.datasets.utils import parse_pose_metainfo
         from mmpose.registry import DATASETS
+        dataset: Any = DATASETS.get(data.type)
         metainfo = parse_pose_metainfo(
-            data.get('metainfo') or DATASETS.get(data.type).METAINFO)
+            data.get('metainfo') or dataset.METAINFO)
     transforms, left_out = [], []
     for transform in data.pipeline:
         try:

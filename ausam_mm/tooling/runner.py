@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 import torch
@@ -123,7 +124,9 @@ def build_runner(cfg: Config) -> Runner:
     if 'preprocess_cfg' in cfg:  # as some mmpose configs have it
         cfg.model.setdefault('data_preprocessor', cfg.preprocess_cfg)
     if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
+        runners: Any = RUNNERS
+        runner: Runner = runners.build(cfg)
+        return runner
     return Runner.from_cfg(cfg)
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler
 
 from ausam_mm import SAM as SAMWrapper
 from ausam_mm import InfoBatchHook
+from ausam_mm.internals import set_max_iters
 
 from ..amp import CPUAmpOptimWrapper
 from ..processes import launch
@@ -153,7 +154,7 @@ def reference_without_weights(batches, options):
 
 @pytest.mark.parametrize('options', [
     dict(), dict(r=0.3), dict(reduction='sum'), dict(num_workers=2)], ids=str)
-def test_it_is_the_papers_algorithm(tmp_path, options):
+def test_infobatch_is_the_papers_algorithm(tmp_path, options):
     workers = options.pop('num_workers', 0)
     orders = Orders()
     run = train(
@@ -170,7 +171,7 @@ def test_it_is_the_papers_algorithm(tmp_path, options):
 @pytest.mark.parametrize('wrapper', [
     PLAIN, SAM, dict(type='AUSAM', rho=0.1, alpha=0.5, warmup_iters=2)],
     ids=lambda wrapper: wrapper['type'])
-def test_with_r_0_it_is_plain_training_bit_for_bit(tmp_path, wrapper):
+def test_r_0_trains_as_without_infobatch_bit_for_bit(tmp_path, wrapper):
     states = []
     for name, options in dict(
             plain=dict(sampler='DefaultSampler', hook=Stop(10**6)),
@@ -178,8 +179,7 @@ def test_with_r_0_it_is_plain_training_bit_for_bit(tmp_path, wrapper):
         torch.manual_seed(0)
         run = train(
             tmp_path / name, wrapper=wrapper, length=3, noise=0.5,
-            model=build(norm=True, dropout=0.1),
-            hooks=[dict(type='ExactResumeHook')], **options)
+            model=build(norm=True, dropout=0.1), exact=True, **options)
         assert run.iter == 3 * 8
         states.append([run.model.state_dict(), run.optim_wrapper.state_dict()])
         states[-1][1].get('ausam_mm', {}).pop('reductions', None)
@@ -187,7 +187,7 @@ def test_with_r_0_it_is_plain_training_bit_for_bit(tmp_path, wrapper):
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
-def test_a_mixed_precision_wrapper_trains_with_it(tmp_path, dtype):
+def test_infobatch_trains_with_mixed_precision(tmp_path, dtype):
     orders = Orders()
     run = train(
         tmp_path, hooks=[orders], model=build(norm=True).float(),
@@ -246,14 +246,14 @@ def test_a_two_pass_wrapper_is_given_weights_and_asked_for_losses(tmp_path):
 
 
 @needs_engine
-def test_sam_weights_both_passes(tmp_path):
+def test_sam_weights_both_passes_of_infobatch(tmp_path):
     orders = Orders()
     run = train(tmp_path, wrapper=SAM, hooks=[orders])
     assert_is_reference(run, orders, rho=SAM['rho'])
 
 
 @needs_engine
-def test_ausam_records_what_its_first_pass_saw(tmp_path):
+def test_ausam_records_the_losses_of_its_first_pass(tmp_path):
     orders = Orders()
     run = train(
         tmp_path, hooks=[orders], delta=1,
@@ -264,23 +264,24 @@ def test_ausam_records_what_its_first_pass_saw(tmp_path):
 
 
 @needs_engine
-def test_a_two_pass_wrapper_is_left_without_weights(tmp_path):
+def test_a_two_pass_wrapper_has_no_weights_after_training(tmp_path):
     run = train(tmp_path, wrapper=SAM, length=2, delta=1)
     assert run.optim_wrapper.sample_weights is None
 
 
 @pytest.mark.parametrize('stop', [3, 8, 11, 13, 20, -2])
-def test_a_stopped_training_ends_as_if_it_had_not_been(tmp_path, stop):
+def test_a_stopped_infobatch_training_ends_as_if_it_had_not_been(
+        tmp_path, stop):
     options = dict(
         model=None, checkpoints_by_epoch=False, noise=0.2, length=6, delta=0.7,
-        hooks=[dict(type='ExactResumeHook')])
+        exact=True)
     whole = train(tmp_path / 'whole', **options)
     train(tmp_path / 'run', stop=stop % whole.iter, **options)
     resumed = train(tmp_path / 'run', resume=True, **options)
     assert_same(whole, resumed)
 
 
-def test_an_epochs_checkpoint_needs_no_other_hook(tmp_path):
+def test_a_resume_between_epochs_is_exact_in_mmengines_own_loop(tmp_path):
     whole = train(tmp_path / 'whole')
     train(tmp_path / 'run', stop=20)
     resumed = train(tmp_path / 'run', resume=True)
@@ -297,7 +298,7 @@ def assert_same(whole, resumed):
     torch.testing.assert_close(*states, rtol=0, atol=0, equal_nan=True)
 
 
-def test_the_state_in_a_checkpoint_is_plain(tmp_path):
+def test_a_checkpoint_holds_tensors_and_primitives_of_infobatch(tmp_path):
     train(tmp_path, length=2)
     checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     torch.save(checkpoint['ausam_mm_info_batch'], tmp_path / 'state.pth')
@@ -311,7 +312,7 @@ def test_the_state_in_a_checkpoint_is_plain(tmp_path):
      'was written without InfoBatch: InfoBatch starts with no known loss'),
     (dict(size=SIZE + 5), 'losses of 65 samples, and the dataset has 60'),
 ])
-def test_a_checkpoint_without_its_losses_starts_anew(
+def test_a_checkpoint_without_fitting_losses_starts_with_none(
         tmp_path, before, message):
     train(tmp_path, length=2, **before)
     orders = Orders()
@@ -322,7 +323,7 @@ def test_a_checkpoint_without_its_losses_starts_anew(
     assert orders.kept[0] == SIZE > orders.kept[1]
 
 
-def test_weights_alone_bring_no_losses(tmp_path):
+def test_load_from_brings_no_losses(tmp_path):
     train(tmp_path / 'a', length=2)
     orders = Orders()
     train(tmp_path / 'b', length=2, delta=1, hooks=[orders],
@@ -345,7 +346,7 @@ def pair_of_processes(work_dir):
         iters=(run.iter, run.max_iters))
 
 
-def test_two_processes_agree_and_are_one_training(tmp_path):
+def test_two_infobatch_processes_agree_and_are_one_training(tmp_path):
     one, two = launch(pair_of_processes, 2, tmp_path)
     for name in ('kept', 'losses', 'weights', 'iters'):
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=0)
@@ -368,7 +369,7 @@ def test_two_processes_agree_and_are_one_training(tmp_path):
 
 
 @pytest.mark.parametrize('size', [8, 20, SIZE])
-def test_the_last_smaller_batch_may_be_dropped(tmp_path, size):
+def test_infobatch_trains_with_drop_last(tmp_path, size):
     """Of 8 samples a pruned epoch may keep fewer than a batch."""
     orders = Orders()
     run = train(tmp_path, hooks=[orders], size=size, delta=1,
@@ -378,7 +379,7 @@ def test_the_last_smaller_batch_may_be_dropped(tmp_path, size):
 
 
 @pytest.mark.parametrize('factor', [1, 2])
-def test_the_last_iteration_is_known_as_such(tmp_path, factor):
+def test_max_iters_is_corrected_for_pruned_epochs(tmp_path, factor):
     wrapper = dict(PLAIN, accumulative_counts=factor)
     run = train(tmp_path, wrapper=wrapper, interval=10**6,
                 checkpoints_by_epoch=False)
@@ -392,7 +393,8 @@ def test_the_last_iteration_is_known_as_such(tmp_path, factor):
     (dict(by_epoch=False, begin=0, end=8), False),  # a warm-up
     (dict(by_epoch=True), False),
 ])
-def test_a_schedule_in_iterations_is_warned_of(tmp_path, scheduler, warned):
+def test_infobatch_warns_of_a_schedule_in_iterations(
+        tmp_path, scheduler, warned):
     run = prepare(tmp_path, length=2)
     run.param_schedulers = dict(
         type='LinearLR', start_factor=0.1, **scheduler)
@@ -405,13 +407,21 @@ def test_a_schedule_in_iterations_is_warned_of(tmp_path, scheduler, warned):
         assert 'set by_epoch=True without' in warnings[0]
 
 
-def test_a_step_that_raises_leaves_nothing_behind(tmp_path):
+def test_hooks_of_a_step_that_raised_are_removed(tmp_path):
     hook = InfoBatchHook()
     run = train(tmp_path, stop=10, hook=hook)
     hooks = run.model.loss_module._forward_hooks
     assert len(hooks) == 1
     hook.after_train(run)
     assert not hooks
+
+
+def test_max_iters_of_mmengines_loop_can_be_corrected(tmp_path):
+    """It has no public setter."""
+    loop = prepare(tmp_path).build_train_loop(
+        dict(by_epoch=True, max_epochs=2))
+    set_max_iters(loop, 5)
+    assert loop.max_iters == 5
 
 
 class ByLength(BatchSampler):
@@ -448,7 +458,7 @@ class Inseparable(ToyModel):
     (dict(model=lambda: Inseparable().double()), ValueError,
      'does not separate'),
 ])
-def test_what_cannot_work_is_refused_with_the_remedy(
+def test_infobatch_refuses_with_a_remedy(
         tmp_path, options, error, message):
     options = dict(options)
     if 'model' in options:

@@ -1,7 +1,8 @@
 """Small instances of mmpretrain's and mmpose's heads, with made-up data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData, PixelData
@@ -71,27 +72,27 @@ class Case:
         note (str): What of several variants this is.
         why_not (str, optional): Why it is not built here.
     """
-    head: Dict[str, Any]
-    call: Optional[Callable] = maps
+    head: dict[str, Any]
+    call: Callable | None = maps
     note: str = ''
-    why_not: Optional[str] = None
+    why_not: str | None = None
 
     @property
     def name(self) -> str:
         return self.head['type'] + (f', {self.note}' if self.note else '')
 
 
-def linear(kind: str, **options) -> Dict[str, Any]:
+def linear(kind: str, **options) -> dict[str, Any]:
     """The config of a classification head."""
     return dict(type=kind, num_classes=C, in_channels=WIDTH, **options)
 
 
-def left_out(why_not: str, *kinds: str) -> Tuple[Case, ...]:
+def left_out(why_not: str, *kinds: str) -> tuple[Case, ...]:
     """Heads that are only listed, with the reason."""
     return tuple(Case(dict(type=kind), why_not=why_not) for kind in kinds)
 
 
-def joints(kind: str, **options) -> Dict[str, Any]:
+def joints(kind: str, **options) -> dict[str, Any]:
     """The config of a pose head."""
     return dict(type=kind, in_channels=WIDTH, **options)
 
@@ -294,7 +295,7 @@ MMPOSE = [
 ]
 
 
-def images(num: int, library: str) -> Tuple[Tensor, list]:
+def images(num: int, library: str) -> tuple[Tensor, list]:
     """Features and data samples of images that do not exist.
 
     Args:

@@ -350,18 +350,15 @@ def test_the_runner_trains_and_resumes(name, wrapper, tmp_path):
 def test_a_resumed_run_is_the_one_that_went_on(tmp_path, one_thread):
     wrapper = dict(type='AUSAM', rho=0.1, alpha=0.5, warmup_iters=1)
     whole = runs.runner(tmp_path / 'a', wrapper, model=toy(),
-                        custom_hooks=[dict(type='ExactResumeHook'),
-                                      dict(type='StepSizeHook')])
+                        exact=True, custom_hooks=[dict(type='StepSizeHook')])
     whole.train()
     part = runs.runner(
-        tmp_path / 'b', wrapper, model=toy(),
-        custom_hooks=[dict(type='ExactResumeHook'),
-                      dict(type='StepSizeHook'), runs.Stop(6)])
+        tmp_path / 'b', wrapper, model=toy(), exact=True,
+        custom_hooks=[dict(type='StepSizeHook'), runs.Stop(6)])
     with pytest.raises(KeyboardInterrupt):
         part.train()
     again = runs.runner(tmp_path / 'b', wrapper, model=toy(1), resume=True,
-                        custom_hooks=[dict(type='ExactResumeHook'),
-                                      dict(type='StepSizeHook')])
+                        exact=True, custom_hooks=[dict(type='StepSizeHook')])
     again.train()
     for (name, p), q in zip(whole.model.state_dict().items(),
                             again.model.state_dict().values()):

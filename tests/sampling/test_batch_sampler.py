@@ -40,7 +40,6 @@ WORKERS = dict(
     none=dict(),
     one=dict(num_workers=1, prefetch_factor=3),
     persistent=dict(num_workers=2, persistent_workers=True))
-EXACT = dict(type='ExactResumeHook')
 
 
 @pytest.fixture
@@ -205,7 +204,7 @@ def test_what_is_not_drawn_is_not_loaded(tmp_path, workers):
 def test_prefetching_changes_nothing_where_an_epoch_has_a_sample_once(
         tmp_path, workers):
     """A sample is drawn by its score of the epoch before in any case."""
-    options = dict(wrapper=SYSTEMATIC, hooks=[EXACT])
+    options = dict(wrapper=SYSTEMATIC, exact=True)
     one = train(tmp_path / 'a', **options)
     other = train(tmp_path / 'b', loader=WORKERS[workers], **options)
     assert_same(one.seen, other.seen)
@@ -246,16 +245,16 @@ def test_a_stopped_training_ends_as_if_it_had_not_been(
     options = dict(
         LOOPS[loop], loader=WORKERS[workers], checkpoints_by_epoch=False,
         noise=0.5, wrapper=dict(SYSTEMATIC, warmup_iters=2, ramp_iters=8))
-    whole = train(tmp_path / 'a', hooks=[EXACT], **options)
-    train(tmp_path / 'b', hooks=[EXACT], stop=stop, **options)
-    resumed = train(tmp_path / 'b', hooks=[EXACT], resume=True, **options)
+    whole = train(tmp_path / 'a', exact=True, **options)
+    train(tmp_path / 'b', exact=True, stop=stop, **options)
+    resumed = train(tmp_path / 'b', exact=True, resume=True, **options)
     assert_same(whole.seen[stop:], resumed.seen)
     assert_same(state(whole), state(resumed))
 
 
 def test_so_does_one_that_is_stopped_twice(tmp_path):
     options = dict(
-        LOOPS['iterations'], loader=WORKERS['one'], hooks=[EXACT],
+        LOOPS['iterations'], loader=WORKERS['one'], exact=True,
         wrapper=dict(SYSTEMATIC, warmup_iters=2, ramp_iters=8))
     whole = train(tmp_path / 'a', **options)
     train(tmp_path / 'b', stop=5, **options)
@@ -530,7 +529,7 @@ def in_a_process(folder, options):
 def test_processes_draw_alike_many_and_share_the_table(tmp_path):
     whole, _, resumed = zip(*launch(in_a_process, 2, tmp_path, dict(
         wrapper=SYSTEMATIC, size=44, checkpoints_by_epoch=False,
-        hooks=[EXACT], loader=WORKERS['one'])))
+        exact=True, loader=WORKERS['one'])))
     one, two = whole
     assert_same(one['weights'], two['weights'])
     assert_same(one['wrapper'], two['wrapper'])

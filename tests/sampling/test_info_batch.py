@@ -25,13 +25,14 @@ def sampler_with(losses, r=0.5, epoch=1, seed=0, max_epochs=1000, **options):
     return sampler
 
 
-def test_it_is_registered():
+def test_the_infobatch_sampler_is_registered():
     assert DATA_SAMPLERS.get('InfoBatchSampler') is InfoBatchSampler
 
 
 @settings(deadline=None, max_examples=100)
 @given(losses_of_samples, st.floats(0, 0.95), st.integers(0, 10**6))
-def test_only_what_is_known_and_below_the_mean_is_left_out(losses, r, seed):
+def test_only_samples_with_a_known_loss_below_the_mean_are_left_out(
+        losses, r, seed):
     sampler = sampler_with(losses, r, seed=seed)
     known = [loss for loss in losses if not math.isnan(loss)]
     mean = math.fsum(known) / max(len(known), 1)
@@ -53,7 +54,7 @@ def test_only_what_is_known_and_below_the_mean_is_left_out(losses, r, seed):
 @given(
     st.lists(st.floats(0, 10, width=32), min_size=5, max_size=40),
     st.floats(0.1, 0.8))
-def test_the_expected_weighted_sum_is_the_sum_of_all(losses, r):
+def test_the_expected_weighted_loss_is_that_of_all_samples(losses, r):
     runs, sums, left_out = 400, [], 0
     sampler = sampler_with(losses, r)
     values = torch.tensor(losses, dtype=torch.double)
@@ -76,7 +77,8 @@ def test_the_expected_weighted_sum_is_the_sum_of_all(losses, r):
     (8, 0.875, 7), (200, 0.875, 175), (4, 0.875, 3), (10, 1, 10),
     (100, 0.29, 29), (1, 0.875, 0), (3, 0.01, 0),
 ])
-def test_the_last_epochs_are_whole_and_unweighted(max_epochs, delta, pruned):
+def test_the_last_epochs_of_infobatch_are_whole_and_unweighted(
+        max_epochs, delta, pruned):
     losses = [0.] * 99 + [1.]
     for epoch in range(1, max_epochs):
         sampler = sampler_with(
@@ -88,7 +90,7 @@ def test_the_last_epochs_are_whole_and_unweighted(max_epochs, delta, pruned):
 
 
 @pytest.mark.parametrize('shuffle', [True, False])
-def test_the_order_is_the_default_samplers_without_what_is_left_out(shuffle):
+def test_kept_samples_come_in_the_order_of_the_default_sampler(shuffle):
     losses = [float(i) for i in range(50)]
     whole = DefaultSampler(range(50), shuffle=shuffle, seed=3)
     for epoch in range(4):
@@ -101,7 +103,7 @@ def test_the_order_is_the_default_samplers_without_what_is_left_out(shuffle):
             assert (len(kept) == 50) == (r == 0 or epoch == 0)
 
 
-def test_an_epoch_keeps_its_order_whatever_is_recorded_meanwhile():
+def test_losses_recorded_in_an_epoch_do_not_change_its_order():
     sampler = sampler_with([float(i) for i in range(50)])
     order, weights = list(sampler), sampler.weights(torch.arange(10))
     sampler.record(torch.arange(10), torch.full((10, ), 99.))
@@ -119,14 +121,14 @@ def test_an_epoch_keeps_its_order_whatever_is_recorded_meanwhile():
     assert not sampler.below[order[:10]].any()
 
 
-def test_losses_that_are_not_finite_are_not_known():
+def test_non_finite_losses_are_not_recorded():
     sampler = sampler_with([1., math.inf, -math.inf, math.nan, 3.])
     assert sampler.losses.isfinite().tolist() == [
         True, False, False, False, True]
     assert sampler.below.tolist() == [True, False, False, False, False]
 
 
-def test_the_state_holds_tensors_and_primitives(tmp_path):
+def test_the_infobatch_samplers_state_is_tensors_and_primitives(tmp_path):
     sampler = sampler_with([1., 2., 3.])
     torch.save(sampler.state_dict(), tmp_path / 'state.pth')
     state = torch.load(tmp_path / 'state.pth', weights_only=True)
@@ -143,16 +145,17 @@ def test_the_state_holds_tensors_and_primitives(tmp_path):
     (dict(r=math.nan), 'r=nan is no prob'),
     (dict(r='half'), "r='half' is no prob"),
     (dict(r=True), 'r=True is no prob'),
-    (dict(delta=0), r'delta=0 is no share .*: set 0 < delta <= 1, for exam'),
-    (dict(delta=1.1), 'delta=1.1 is no share'),
-    (dict(delta=None), 'delta=None is no share'),
+    (dict(delta=0), r'delta=0 is no ratio .*: set 0 < delta <= 1, for exam'),
+    (dict(delta=1.1), 'delta=1.1 is no ratio'),
+    (dict(delta=None), 'delta=None is no ratio'),
 ])
-def test_bad_options_are_refused_with_the_remedy(options, message):
+def test_the_infobatch_sampler_refuses_bad_options_with_a_remedy(
+        options, message):
     with pytest.raises(ValueError, match=message):
         InfoBatchSampler(range(4), seed=0, **options)
 
 
-def test_without_the_hook_it_does_not_silently_train_everything():
+def test_the_infobatch_sampler_needs_its_hook():
     with pytest.raises(RuntimeError, match='add dict.type="InfoBatchHook"'):
         iter(InfoBatchSampler(range(4), seed=0))
     assert len(list(InfoBatchSampler(range(4), r=0, seed=0))) == 4

@@ -55,7 +55,7 @@ def test_costs_of_a_model_computed_by_hand():
 
         def forward(self, x):
             x = self.up(self.norm(self.conv(x))).flatten(2)
-            return self.fc((x @ x.transpose(1, 2)))
+            return self.fc(x @ x.transpose(1, 2))
 
     model = Net()
     quantize_model(model, 2, 3, skip=['fc'], first_last_bits=8,
