@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
@@ -17,15 +16,6 @@ from .toy import ToyModel, batch
 
 SIZE = 24
 _names = count()
-
-
-@pytest.fixture
-def one_thread():
-    """Sums over several threads may differ in their last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Samples(Dataset):

@@ -5,10 +5,8 @@ import torch
 from torch.utils.data import IterableDataset
 
 from ..amp import CPUAmpOptimWrapper
-from ..runs import SIZE, Stop, one_thread, runner, scalars  # noqa: F401
+from ..runs import SIZE, Stop, runner, scalars
 from ..toy import ToyModel
-
-pytestmark = pytest.mark.usefixtures('one_thread')
 
 AUSAM = dict(type='AUSAM', rho=0.1, alpha=0.5, warmup_iters=2, ramp_iters=6)
 EXACT = dict(type='ExactResumeHook')
