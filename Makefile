@@ -5,6 +5,7 @@
 # make venv   only the set-up
 # make upstream  the same in .venv-upstream, with MMEngine, mmcv-lite, mmpretrain
 #             and mmpose under their own names, and the tests that meet them
+# make generate  writes the docs' tables, the metafiles and model-index.yml
 # make wheel  builds the wheel into dist/
 # make clean  removes what these made
 #
@@ -26,7 +27,7 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3; do \
 	if $$p -c '$(FITS)' >/dev/null 2>&1; then command -v $$p; break; fi; done)
 
-.PHONY: demo lint test test-all upstream venv wheel clean
+.PHONY: demo lint test test-all upstream venv generate wheel clean
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST) -m 'not slow and not gpu'
@@ -70,6 +71,9 @@ $(BIN)/python:
 			'install one (on Debian with python3-venv) or name it with PYTHON=/path/to/python3.11.' >&2; \
 		exit 1; }; \
 	"$$python" -m venv --clear $(VENV)
+
+generate: $(VENV)/.installed
+	$(BIN)/python docs/generate.py
 
 wheel: $(VENV)/.installed
 	$(BIN)/python -m build --wheel --no-isolation

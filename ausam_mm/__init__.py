@@ -6,6 +6,7 @@ mmpose: each costs only those who use it.
 """
 
 from . import compat
+from .config import set_optim_wrapper
 from .engine import TwoPassOptimWrapper
 from .hooks import ExactResumeHook, InfoBatchHook
 from .losses import refuse_per_sample_loss, register_per_sample_loss
@@ -37,5 +38,5 @@ __all__ = [
     'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
     'TwoPassOptimWrapper', 'VSAM', '__version__', 'compat',
     'fold_batchnorm', 'quantize_model', 'refuse_per_sample_loss',
-    'register_per_sample_loss'
+    'register_per_sample_loss', 'set_optim_wrapper'
 ]

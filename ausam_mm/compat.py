@@ -17,7 +17,9 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,23 +60,23 @@ def is_missing(module: str) -> bool:
 def _stand_in(module: str) -> types.ModuleType:
     """A module whose every attribute is a class that refuses to be built."""
 
-    def __getattr__(name: str) -> type:
+    def __getattr__(name: str) -> type:  # noqa: N807
         if name.startswith('__'):
             raise AttributeError(name)
 
-        def refuse(self, *args, **kwargs):
+        def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
             raise ImportError(
                 f'{module}.{name} is needed here: install {_REMEDY[module]}.')
 
         return type(name, (), {'__init__': refuse, '__module__': module})
 
     stub = types.ModuleType(module)
-    stub.__getattr__ = __getattr__
+    vars(stub)['__getattr__'] = __getattr__
     return stub
 
 
 @contextmanager
-def _standing_in(module: str):
+def _standing_in(module: str) -> Iterator[None]:
     """Make ``module`` importable inside the context, and only there."""
     stubs = {module: _stand_in(module)}
     package = module.split('.')[0]
@@ -97,24 +99,27 @@ class _Finder:
     """Finds the modules of ``_UNGUARDED`` and runs them with stand-ins."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path: Sequence[str] | None = None,
+                  target: types.ModuleType | None = None
+                  ) -> importlib.machinery.ModuleSpec | None:
         missing = _UNGUARDED.get(name)
         if missing is None or not is_missing(missing):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is None:
             return None
-        execute = spec.loader.exec_module
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: types.ModuleType) -> None:
             with _standing_in(missing):
                 execute(module)
 
-        spec.loader.exec_module = exec_module
+        loader.exec_module = exec_module
         return spec
 
 
-def _method_of_history_buffer(owner: type, name: str):
+def _method_of_history_buffer(owner: type, name: str) -> Any:
     """In place of ``getattr``, which a checkpoint could do anything with."""
     from mmengine.logging import HistoryBuffer
     if owner is not HistoryBuffer or name.startswith('_'):
@@ -133,7 +138,8 @@ def _allow_mmengines_checkpoints() -> None:
         return  # it loads everything by default
     from mmengine.logging import HistoryBuffer
     new = digit_version(np.__version__) >= digit_version('2.0')
-    multiarray = (np._core if new else np.core).multiarray
+    numpy: Any = np
+    multiarray = (numpy._core if new else numpy.core).multiarray
     torch.serialization.add_safe_globals([
         HistoryBuffer, np.ndarray, np.dtype,
         *(type(np.dtype(kind)) for kind in '?bBhHiIlLefd'),

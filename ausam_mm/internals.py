@@ -3,14 +3,17 @@
 ``tests/test_internals.py`` fails when one of them is gone.
 """
 
-from typing import Callable, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-F = TypeVar('F', bound=Callable)
+F = TypeVar('F', bound=Callable[..., Any])
 
 
 def not_compiled(function: F) -> F:
@@ -19,7 +22,7 @@ def not_compiled(function: F) -> F:
     ``torch.compiler.disable`` does the same, but imports the compiler, which
     takes seconds, when it decorates.
     """
-    return _disable_dynamo(function)
+    return cast(F, _disable_dynamo(function))
 
 
 def uncounted_backward(base: OptimWrapper, loss: Tensor,
@@ -44,12 +47,43 @@ def count_micro_batch(base: OptimWrapper) -> None:
 
 def accumulation(base: OptimWrapper) -> int:
     """Micro-batches of an optimizer step (MMEngine 0.10.7, 0.10.12)."""
-    return base._accumulative_counts
+    return int(base._accumulative_counts)
 
 
 def total_micro_batches(base: OptimWrapper) -> int:
     """Those of the training, -1 if unknown (MMEngine 0.10.7, 0.10.12)."""
-    return base._max_counts
+    return int(base._max_counts)
+
+
+def is_batchnorm(module: nn.Module) -> bool:
+    """Whether a module is one of torch's, SyncBatchNorm too (torch 2.14)."""
+    return isinstance(module, _BatchNorm)
+
+
+def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The leaves of nested containers (torch 2.14).
+
+    Args:
+        tree (Any): Tuples, lists and dicts in each other.
+
+    Returns:
+        tuple: The leaves, and what puts others in their places.
+    """
+    leaves, spec = tree_flatten(tree)
+    return leaves, lambda others: tree_unflatten(others, spec)
+
+
+def has_copies(dataset: Any) -> bool:
+    """Whether a dataset repeats the samples of the one in it.
+
+    That are RepeatDataset and ClassBalancedDataset (MMEngine 0.10.7, 0.10.12).
+    """
+    return hasattr(dataset, '_get_ori_dataset_idx')
+
+
+def original_index(dataset: Any, index: int) -> int:
+    """The index in the dataset inside (MMEngine 0.10.7, 0.10.12)."""
+    return int(dataset._get_ori_dataset_idx(index))
 
 
 def records_usage(ddp: DistributedDataParallel) -> bool:

@@ -51,11 +51,10 @@ def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
            seed=0, model=None, **kwargs):
     """A Runner: 3 iterations an epoch, a log line and checkpoint each time.
 
-    Args:
-        length: Epochs, or iterations if not ``by_epoch``.
-        endless: Whether the sampler is; None for where there are no epochs.
-        interval: Of checkpoints.
-        checkpoints_by_epoch: What their interval counts; None for by_epoch.
+    ``length`` counts epochs, or iterations if not ``by_epoch``; ``endless``
+    is the sampler, by default where there are no epochs;
+    ``checkpoints_by_epoch`` is what ``interval`` counts, by default
+    ``by_epoch``.
     """
     torch.manual_seed(0)
     model = model or ToyModel(norm=True, dropout=0.1).double()

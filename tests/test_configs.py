@@ -11,11 +11,15 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.registry import (
+    OPTIM_WRAPPERS,
+    DefaultScope,
+    init_default_scope,
+)
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from ausam_mm import InfoBatchHook, InfoBatchSampler, optim
+from ausam_mm import AUSAM, SAM, InfoBatchHook, InfoBatchSampler
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
@@ -24,30 +28,35 @@ CONFIGS = sorted(
 # Of mmdet and albumentations, in RTMPose's config.
 FOREIGN = ('mmdet.YOLOXHSVRandomAug', 'Albumentation',
            'mmdet.PipelineSwitchHook')
-# Methods as file names have them; the controls are AUSAM's.
+# The methods as file names have them; the controls are AUSAM's.
 WRAPPERS = {
-    name.lower(): getattr(optim, name) for name in optim.__all__
-    if name.endswith('SAM')}
+    name.lower(): kind for name, kind in OPTIM_WRAPPERS.module_dict.items()
+    if kind.__module__.startswith('ausam_mm.')}
 METHOD = re.compile(f'_({"|".join(WRAPPERS)})(-uniform|-loss)?_')
 METHODS = [path for path in CONFIGS if METHOD.search(path.stem)]
+SIMCC = ROOT / 'configs/pose/figures/simcc_res18-c16_b64_figures-64x64.py'
 
 
-def is_trained(path):
-    """Of a model plain, with SAM and with AUSAM, AUSAM stands for all.
+def trainings():
+    """Configs and the wrappers to put into them, None for their own.
 
-    That they differ in the wrapper alone is tested of every one.
+    Of a model plain, with SAM and with AUSAM, AUSAM stands for all: that they
+    differ in the wrapper alone is tested of every one.
     """
-    method = METHOD.search(path.stem)
-    if path.parent.name in ('digits', 'figures') or (
-            method and method[1] != 'sam'):
-        return True
-    plain = METHOD.sub('_', path.name)
-    return plain not in {
-        METHOD.sub('_', other.name) for other in METHODS
-        if other.parent == path.parent and '_ausam_' in other.name}
+    with_ausam = {METHOD.sub('_', path.name) for path in METHODS}
+    for path in CONFIGS:
+        method = METHOD.search(path.stem)
+        if path == SIMCC:
+            yield from ((path, name) for name in (None, *WRAPPERS))
+        elif path.parent.name in ('digits', 'figures'):
+            yield from ((path, name) for name in (None, 'sam', 'ausam'))
+        elif path.name not in with_ausam and not (
+                method and method[1] == 'sam'):
+            yield path, None if method or '_infobatch_' in path.stem \
+                else 'ausam'
 
 
-TRAINED = [path for path in CONFIGS if is_trained(path)]
+TRAININGS = list(trainings())
 
 
 class MadeUp(Dataset):
@@ -96,8 +105,13 @@ def offline(cfg):
             for key, value in cfg.items()}
 
 
-def two_steps(config, folder):
+def two_steps(config, wrapper, folder):
     """Trains one epoch of two batches.
+
+    Args:
+        config (Path): The config.
+        wrapper (str, optional): The wrapper in place of the config's.
+        folder (Path): The work dir.
 
     Returns:
         tuple: The Runner, and the weights before and after.
@@ -118,6 +132,8 @@ def two_steps(config, folder):
     cfg.merge_from_dict(dict(
         train_cfg=dict(max_epochs=1), load_from=None,
         default_hooks=dict(checkpoint=dict(interval=10, save_best=None))))
+    if wrapper:
+        cfg.optim_wrapper.type = WRAPPERS[wrapper].__name__
     if cfg.optim_wrapper.get('type') == 'AUSAM':
         cfg.optim_wrapper.warmup_iters = 0
     runner = Runner(
@@ -146,28 +162,30 @@ def scope():
     DefaultScope._instance_dict.clear()
 
 
-@pytest.mark.parametrize('config', TRAINED, ids=lambda path: path.stem)
-def test_every_config_trains_two_steps(config, tmp_path, scope):
-    runner, before, after = two_steps(config, tmp_path)
+@pytest.mark.parametrize(
+    ('config', 'wrapper'), TRAININGS,
+    ids=lambda value: getattr(value, 'stem', value))
+def test_every_config_trains_two_steps(config, wrapper, tmp_path, scope):
+    runner, before, after = two_steps(config, wrapper, tmp_path)
     assert runner.iter == 2
     assert all(torch.isfinite(p).all() for p in after)
     assert not all(torch.equal(*pair) for pair in zip(before, after))
-    wrapper = runner.optim_wrapper
     method = METHOD.search(config.stem)
-    assert type(wrapper) is (
-        WRAPPERS[method[1]] if method else OptimWrapper)
-    if method:
+    name = wrapper or (method and method[1])
+    wrapper = runner.optim_wrapper
+    assert type(wrapper) is (WRAPPERS[name] if name else OptimWrapper)
+    if name:
         assert wrapper.num_steps == 2 and wrapper.samples_loaded == 4
         assert wrapper.skipped_perturbations == wrapper.skipped_steps == 0
-    if type(wrapper) is optim.AUSAM:
-        # How the loss is made of samples is found out on the whole first
-        # batch; of the second one sample is drawn, and goes through twice.
+    if type(wrapper) is AUSAM:
+        # The loss's reduction is found out on the full first batch; of the
+        # second one sample is selected, and goes through twice.
         assert wrapper.samples_backpropagated == 4 + 2
         keys = wrapper.history.state_dict()['keys']
         # A random subset needs to know none; of the last loss and the DLP
         # both samples of the first batch have one, and one of the second.
         assert len(keys) == (0 if wrapper.scores == 'uniform' else 3)
-    elif type(wrapper) is optim.SAM:
+    elif type(wrapper) is SAM:
         assert wrapper.samples_backpropagated == 8
     sampler = runner.train_dataloader.sampler
     if '_infobatch_' in config.stem:
@@ -192,3 +210,12 @@ def test_a_method_is_three_lines_over_the_plain_config(config):
     cfg.optim_wrapper, wrapper = plain.optim_wrapper, cfg.optim_wrapper
     assert cfg.to_dict() == plain.to_dict()
     assert wrapper.optimizer == plain.optim_wrapper.optimizer
+
+
+@pytest.mark.parametrize(
+    'page', [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))],
+    ids=lambda page: page.stem)
+def test_every_config_that_a_page_names_exists(page):
+    named = re.findall(
+        r'\bconfigs/[\w./-]+\.py\b', page.read_text(encoding='utf-8'))
+    assert [name for name in named if not (ROOT / name).is_file()] == []

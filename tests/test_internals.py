@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed as dist
+from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -46,6 +47,28 @@ def test_accumulation_and_length_of_the_training_are_read():
     assert internals.total_micro_batches(base) == -1
     base.initialize_count_status(layer, 0, 20)
     assert internals.total_micro_batches(base) == 20
+
+
+def test_copies_of_a_sample_have_its_index():
+    dataset = BaseDataset(serialize_data=False, lazy_init=True)
+    dataset.data_list, dataset._fully_initialized = [{}, {}, {}], True
+    repeated = RepeatDataset(dataset, times=2)
+    assert internals.has_copies(repeated)
+    assert not internals.has_copies(dataset)
+    assert [internals.original_index(repeated, i) for i in range(6)] == [
+        0, 1, 2, 0, 1, 2]
+
+
+def test_every_batchnorm_of_torch_is_one():
+    assert all(internals.is_batchnorm(kind(3)) for kind in (
+        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm))
+    assert not internals.is_batchnorm(nn.GroupNorm(1, 3))
+
+
+def test_leaves_of_nested_containers_can_be_replaced():
+    leaves, rebuild = internals.flatten(((1, [2, 3]), dict(a=(4, ))))
+    assert leaves == [1, 2, 3, 4]
+    assert rebuild([5, 6, 7, 8]) == ((5, [6, 7]), dict(a=(8, )))
 
 
 def static_graph_passes():

@@ -98,10 +98,8 @@ def reference_step(model, optimizer, data, rho, ascent=None, descent=None,
                    eta=None):
     """One step of two passes in torch; returns the DLP of the first's samples.
 
-    Args:
-        ascent, descent: Positions in the batch of the two passes; None for
-            all.
-        eta: ASAM's, or None for SAM.
+    ``ascent`` and ``descent`` are the batch positions that the passes see, or
+    None for all; ``eta`` is ASAM's, or None for SAM.
     """
     everything = torch.arange(len(data['inputs']))
     ascent = everything if ascent is None else ascent

@@ -1,8 +1,8 @@
 """Trains a classifier and two pose estimators, each in three ways.
 
-The plain OptimWrapper, SAM and AUSAM on scikit-learn's handwritten digits and
-on generated figures, through tools/train.py. Then two of the models that the
-plain wrapper trained are fine-tuned with 4-bit weights and activations, in the
+MMEngine's OptimWrapper, SAM and AUSAM on scikit-learn's handwritten digits and
+on generated figures, through tools/train.py. Then two of the models that
+OptimWrapper trained are fine-tuned with 4-bit weights and activations, in the
 same three ways. A run that is finished is not run again.
 """
 
@@ -13,31 +13,31 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, Optional
 
-from _results import read_scalars, summarise
 from mmengine.config import Config
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+
+from ausam_mm.tooling.reports import console, table_of
+from ausam_mm.tooling.results import read_scalars, summarize
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = dict(plain='', sam='_sam', ausam='_ausam')
+METHODS = dict(plain='OptimWrapper', sam='SAM', ausam='AUSAM')
+# Config, metric, its factor to percent, rho and AUSAM's ramp in epochs.
 TASKS = {
-    'digits': ('classification/digits/resnet18-c16{}_b64_digits.py',
-               'accuracy/top1', 1),
-    'figures, SimCC': ('pose/figures/simcc_res18-c16{}_b64_figures-64x64.py',
-                       'PCK', 100),
+    'digits': ('classification/digits/resnet18-c16_b64_digits.py',
+               'accuracy/top1', 1, 0.1, 2),
+    'figures, SimCC': ('pose/figures/simcc_res18-c16_b64_figures-64x64.py',
+                       'PCK', 100, 0.002, 3),
     'figures, heatmap':
-    ('pose/figures/heatmap_res18-c16{}_b64_figures-64x64.py', 'PCK', 100),
-    'digits, W4A4':
-    ('quantization/digits/resnet18-c16-w4a4{}_b64_digits.py',
-     'accuracy/top1', 1),
+    ('pose/figures/heatmap_res18-c16_b64_figures-64x64.py', 'PCK', 100,
+     0.002, 3),
+    'digits, W4A4': ('quantization/digits/resnet18-c16-w4a4_b64_digits.py',
+                     'accuracy/top1', 1, 0.1, 1),
     'figures, SimCC, W4A4':
-    ('quantization/figures/simcc_res18-c16-w4a4{}_b64_figures-64x64.py',
-     'PCK', 100),
+    ('quantization/figures/simcc_res18-c16-w4a4_b64_figures-64x64.py',
+     'PCK', 100, 0.002, 1),
 }
-# Whose plain training a task starts from.
+# Whose float training a task starts from.
 FLOAT = {
     'digits, W4A4': 'digits',
     'figures, SimCC, W4A4': 'figures, SimCC'
@@ -45,19 +45,26 @@ FLOAT = {
 
 
 def train(task: str, method: str, work_dir: Path,
-          progress: Optional[Progress]) -> dict:
+          progress: Progress | None) -> dict:
     """Runs tools/train.py in a process of its own, or reads its result."""
-    config, metric, factor = TASKS[task]
-    config = ROOT / 'configs' / config.format(METHODS[method])
+    config, metric, factor, rho, ramp = TASKS[task]
+    config = ROOT / 'configs' / config
     folder = work_dir / config.stem
+    if method != 'plain':
+        folder = folder.with_name(f'{folder.name}_{method}')
     result = folder / 'result.json'
     cfg = Config.fromfile(config, import_custom_modules=False)
+    options = dict(sam=[f'optim_wrapper.rho={rho}'], ausam=[
+        f'optim_wrapper.rho={rho}',
+        f'optim_wrapper.ramp_epochs={ramp}']).get(method, [])
+    # What a finished run was run with.
+    settings = '\n'.join([cfg.dump(), *options])
     start = cfg.load_from and work_dir / Path(cfg.load_from).relative_to(
         'work_dirs')
     if result.exists() and not (
             start and start.stat().st_mtime > result.stat().st_mtime):
         done = json.loads(result.read_text())
-        if done.pop('config') == cfg.dump():
+        if done.pop('config') == settings:
             return done
     # An interrupted run starts anew, so that its seconds are those of one.
     shutil.rmtree(folder, ignore_errors=True)
@@ -67,8 +74,9 @@ def train(task: str, method: str, work_dir: Path,
         'digits/train/*/*.png' if task.startswith('digits') else
         'figures/train/*.png')))
     command = [
-        sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'train.py'),
-        str(config), '--work-dir', str(folder), '--cfg-options',
+        sys.executable, '-W', 'ignore', ROOT / 'tools' / 'train.py', config,
+        '--work-dir', folder, '--optim-wrapper', METHODS[method],
+        '--cfg-options', *options,
         'default_hooks.logger.interval=1',
         # Each line has its own iteration's time, not a moving average.
         'log_processor.window_size=1'
@@ -77,7 +85,8 @@ def train(task: str, method: str, work_dir: Path,
     bar = progress.add_task(name, total=epochs, accuracy='') \
         if progress else None
     shown = 0
-    with open(folder / 'output.txt', 'w') as output:
+    log = folder / 'output.txt'
+    with open(log, 'w') as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT)
         try:
@@ -98,33 +107,22 @@ def train(task: str, method: str, work_dir: Path,
                 process.terminate()
                 process.wait()
     if process.returncode:
-        tail = (folder / 'output.txt').read_text().splitlines()[-15:]
         raise SystemExit('\n'.join(
-            [*tail, f'The training of {task} with {method} failed: the whole '
-             f'log is {folder / "output.txt"}.']))
-    row = summarise(
+            [*log.read_text().splitlines()[-15:], f'The training of {task} '
+             f'with {method} failed: the whole log is {log}.']))
+    row = summarize(
         read_scalars(folder), metric, factor, num_train * epochs)
-    result.write_text(json.dumps(dict(row, config=cfg.dump())))
+    result.write_text(json.dumps(dict(row, config=settings)))
     return row
 
 
-def make_table(rows: Dict[tuple, dict]) -> Table:
-    """The table of all runs."""
-    table = Table(title='The plain wrapper, SAM and AUSAM')
-    for name in ('task', 'method', 'accuracy', 'seconds', 'samples loaded',
-                 'samples back-propagated'):
-        table.add_column(
-            name, justify='left' if name in ('task', 'method') else 'right')
-    last = None
-    for (task, method), row in rows.items():
-        if last not in (None, task):
-            table.add_section()
-        table.add_row(task if task != last else '', method,
-                      f'{row["accuracy"]:.1f} %', f'{row["seconds"]:.1f}',
-                      f'{row["samples_loaded"]:,}',
-                      f'{row["samples_backpropagated"]:,}')
-        last = task
-    return table
+def cells_of(task: str, method: str, row: dict) -> dict:
+    """A row of the table."""
+    return {'run': f'{task}, {method}', 'accuracy': f'{row["accuracy"]:.1f} %',
+            'seconds': f'{row["seconds"]:.1f}',
+            'samples loaded': f'{row["samples_loaded"]:,}',
+            'samples back-propagated':
+            f'{row["samples_backpropagated"]:,}'}
 
 
 def main() -> None:
@@ -138,12 +136,11 @@ def main() -> None:
     parser.add_argument(
         '--fresh', action='store_true', help='run finished runs again')
     args = parser.parse_args()
-    console = Console(
-        width=None if sys.stdout.isatty() else 100)
+    terminal = console()
     for name in ('digits', 'figures'):
         subprocess.run([
             sys.executable,
-            str(ROOT / 'tools' / 'dataset_converters' / f'{name}.py')
+            ROOT / 'tools' / 'dataset_converters' / f'{name}.py'
         ], check=True)
     if args.fresh:
         for path in args.work_dir.glob('*/result.json'):
@@ -157,7 +154,7 @@ def main() -> None:
         TextColumn('epoch {task.completed}/{task.total}'),
         TextColumn('{task.fields[accuracy]}'),
         TimeElapsedColumn(),
-        console=console) if console.is_terminal else None
+        console=terminal) if terminal.is_terminal else None
     if live:
         live.start()
     try:
@@ -174,8 +171,10 @@ def main() -> None:
     finally:
         if live:
             live.stop()
-    console.print(make_table(rows))
-    console.print(
+    terminal.print(table_of(
+        'OptimWrapper (plain), SAM and AUSAM',
+        [cells_of(*run, row) for run, row in rows.items()]))
+    terminal.print(
         'Accuracy: top-1 on digits, PCK@0.1 on figures, one seed each. '
         'Seconds: training without validation. SAM and AUSAM back-propagate '
         'a used sample twice; the first epoch of AUSAM uses all samples. '
@@ -186,13 +185,15 @@ def main() -> None:
             dict(task=task, method=method, **row)
             for (task, method), row in rows.items()
         ], indent=2))
-    console.print(
+    terminal.print(
         f'\nWritten to {summary}. What to try next:\n'
         "  * in your own config: custom_imports = dict(imports=['ausam_mm']) "
         "and optim_wrapper = dict(type='AUSAM', ...)\n"
-        '  * climb on fewer samples than you descend on: python tools/train.py'
-        ' configs/classification/digits/resnet18-c16_ausam_b64_digits.py '
-        '--cfg-options "optim_wrapper.alpha=(0.25,0.75)"\n'
+        '  * use fewer samples for the ascent step than for the descent step: '
+        'python tools/train.py '
+        'configs/classification/digits/resnet18-c16_b64_digits.py '
+        '--optim-wrapper AUSAM --cfg-options optim_wrapper.ramp_epochs=2 '
+        '"optim_wrapper.alpha=(0.25,0.75)"\n'
         '  * what it costs: python tools/analysis_tools/benchmark.py '
         'configs/classification/digits/resnet18-c16_b64_digits.py',
         soft_wrap=True, markup=False)

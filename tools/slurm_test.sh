@@ -1,29 +1,17 @@
 #!/usr/bin/env bash
-# tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]
 # GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS say what srun asks for.
 set -euo pipefail
-
-if [ "$#" -lt 4 ]; then
-    echo "Usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]" >&2
-    exit 2
-fi
-
-PARTITION=$1
-JOB_NAME=$2
-CONFIG=$3
-CHECKPOINT=$4
-GPUS=${GPUS:-8}
-GPUS_PER_NODE=${GPUS_PER_NODE:-8}
+: "${4:?Usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]}"
 
 # SRUN_ARGS may hold several arguments.
 # shellcheck disable=SC2086
-srun -p "$PARTITION" \
-    --job-name="$JOB_NAME" \
-    --gres="gpu:$GPUS_PER_NODE" \
-    --ntasks="$GPUS" \
-    --ntasks-per-node="$GPUS_PER_NODE" \
+srun -p "$1" \
+    --job-name="$2" \
+    --gres="gpu:${GPUS_PER_NODE:-8}" \
+    --ntasks="${GPUS:-8}" \
+    --ntasks-per-node="${GPUS_PER_NODE:-8}" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" \
     --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} \
-    python -u "$(dirname "$0")/test.py" "$CONFIG" "$CHECKPOINT" \
+    python -u "$(dirname "$0")/test.py" "$3" "$4" \
     --launcher slurm "${@:5}"

@@ -36,9 +36,9 @@ class ComposedOptimWrapper(OptimWrapper):
 
     def __init__(self,
                  optimizer: Optimizer,
-                 base: dict | None = None,
+                 base: dict[str, Any] | None = None,
                  accumulative_counts: int = 1,
-                 clip_grad: dict | None = None) -> None:
+                 clip_grad: dict[str, Any] | None = None) -> None:
         # Not super().__init__: what it sets up is the base's.
         name = type(self).__name__
         if not isinstance(optimizer, Optimizer):
@@ -79,7 +79,8 @@ class ComposedOptimWrapper(OptimWrapper):
     @property
     def optimizer(self) -> Optimizer:
         """The base's optimizer, which strategies may replace."""
-        return self.base.optimizer
+        optimizer: Optimizer = self.base.optimizer
+        return optimizer
 
     @optimizer.setter
     def optimizer(self, optimizer: Optimizer) -> None:
@@ -107,31 +108,32 @@ class ComposedOptimWrapper(OptimWrapper):
         scaler = getattr(self.base, 'loss_scaler', None)
         return scaler.scale(one) if scaler else one
 
-    def backward(self, loss: Tensor, **kwargs) -> None:
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """The base's backward pass, which counts the micro-batches."""
         self.base.backward(loss, **kwargs)
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """The base's step; schedulers count the calls of this method."""
         self.base.step(**kwargs)
 
-    def zero_grad(self, **kwargs) -> None:
+    def zero_grad(self, **kwargs: Any) -> None:
         """The base's zero_grad."""
         self.base.zero_grad(**kwargs)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         """The base's division of the loss by the accumulation."""
-        return self.base.scale_loss(loss)
+        scaled: Tensor = self.base.scale_loss(loss)
+        return scaled
 
     def should_update(self) -> bool:
         """Whether the base steps after this micro-batch."""
-        return self.base.should_update()
+        return bool(self.base.should_update())
 
     def should_sync(self) -> bool:
         """Whether the base synchronizes gradients in this micro-batch."""
-        return self.base.should_sync()
+        return bool(self.base.should_sync())
 
-    def initialize_count_status(self, *args, **kwargs) -> None:
+    def initialize_count_status(self, *args: Any, **kwargs: Any) -> None:
         """The base's count of micro-batches."""
         self.base.initialize_count_status(*args, **kwargs)
 

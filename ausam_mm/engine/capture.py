@@ -8,14 +8,13 @@ from torch import nn
 
 from ..internals import not_compiled
 
-Call = tuple[tuple, dict[str, Any]]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @contextmanager
 def capture(model: nn.Module, inner: nn.Module,
             on_batch: Callable[[Any], Any],
-            on_call: Callable[[tuple, dict[str, Any]], Call]
-            ) -> Iterator[None]:
+            on_call: Callable[[Call], Call]) -> Iterator[None]:
     """Shows the batch and the call of a forward pass, which may change them.
 
     Hooks are on the model inside the context only, so that copies of it (EMA)
@@ -28,21 +27,21 @@ def capture(model: nn.Module, inner: nn.Module,
         on_batch (Callable): Called with what the data loader returned, before
             it goes to the device and before Mixup; returns what the data
             preprocessor gets.
-        on_call (Callable): Called with the positional and keyword arguments
-            of the model's forward pass; returns those that it gets.
+        on_call (Callable): Called with the pair of positional and keyword
+            arguments of the model's forward pass; returns what it gets.
     """
 
     @not_compiled
-    def before_preprocessing(module: nn.Module, args: tuple,
+    def before_preprocessing(module: nn.Module, args: tuple[Any, ...],
                              kwargs: dict[str, Any]) -> Call:
         if args:
             return (on_batch(args[0]), *args[1:]), kwargs
         return args, {**kwargs, 'data': on_batch(kwargs['data'])}
 
     @not_compiled
-    def before_forward(module: nn.Module, args: tuple,
+    def before_forward(module: nn.Module, args: tuple[Any, ...],
                        kwargs: dict[str, Any]) -> Call:
-        return on_call(args, kwargs)
+        return on_call((args, kwargs))
 
     handles = []
     try:

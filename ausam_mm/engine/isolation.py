@@ -5,10 +5,9 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ..internals import records_usage
+from ..internals import is_batchnorm, records_usage
 
 RandomStates = dict[torch.device, Tensor]
 
@@ -26,7 +25,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     for module in model.modules():
         name: str
         value: bool | float
-        if isinstance(module, _BatchNorm):
+        if is_batchnorm(module):
             name, value = 'track_running_stats', False
         elif getattr(module, 'running_mean', None) is not None and hasattr(
                 module, 'momentum'):

@@ -21,7 +21,7 @@ class ParamState:
 
     def __init__(self, name: str) -> None:
         self.name = f'{_PREFIX}{name}'
-        self._tensors: dict[nn.Parameter, Tensor] = {}
+        self._tensors: dict[Tensor, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._tensors)

@@ -1,5 +1,8 @@
 """The perturbation from w to w + eps, and the way back."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -20,17 +23,17 @@ class Perturbation:
     Args:
         adaptive (bool): Whether the radius of each weight scales with its
             size (ASAM). Defaults to False.
-        eta (float): What ASAM adds to \\|w\\|. Defaults to 0.01.
+        eta (float): What ASAM adds to |w|. Defaults to 0.01.
     """
 
     def __init__(self, adaptive: bool = False, eta: float = 0.01) -> None:
         self.adaptive = adaptive
         self.eta = eta
-        self._buffers: dict[nn.Parameter, Tensor] = {}
-        self._moved: list[nn.Parameter] = []
+        self._buffers: dict[Tensor, Tensor] = {}
+        self._moved: list[Tensor] = []
 
     @torch.no_grad()
-    def perturb(self, param_groups: list[dict],
+    def perturb(self, param_groups: list[dict[str, Any]],
                 group: dist.ProcessGroup | None = None,
                 factor: float = 1.) -> Tensor:
         """Moves the weights to w + eps, using up the gradients.
@@ -79,14 +82,14 @@ class Perturbation:
             steps = [p.grad for p in members]
             scale = torch.where(can_move, factor * settings['rho'] / norm, 0)
             if at_hand:
-                scale = scale.item()
+                alpha = scale.item()
                 # One after the other, while it is in the cache; the last
                 # ones first, whose gradients the norm has just read.
                 for p, buffer, step in reversed([*zip(members, saved,
                                                       steps)]):
                     buffer.copy_(p)
                     self._moved.append(p)
-                    p.add_(step, alpha=scale)
+                    p.add_(step, alpha=alpha)
             else:
                 torch._foreach_copy_(saved, members)
                 self._moved += members
@@ -111,6 +114,11 @@ class Perturbation:
     def _is_at_hand(norm: Tensor) -> bool:
         """Whether Python can read the norm without waiting for a device."""
         return norm.is_cpu
+
+
+def gradients(params: Iterable[nn.Parameter]) -> list[Tensor]:
+    """The gradients of those parameters that have one."""
+    return [p.grad for p in params if p.grad is not None]
 
 
 @torch.no_grad()

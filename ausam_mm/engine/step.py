@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..internals import count_micro_batch, not_compiled, uncounted_backward
 from ..losses.per_sample import PassRecord, PerSampleLosses
-from ..sampling import Selection, batch_size, take
+from ..sampling import Selection, take
 from .capture import Call, capture
 from .distributed import average, average_gradients, is_fsdp, sharding_group
 from .isolation import (
@@ -23,7 +23,7 @@ from .isolation import (
     set_random_states,
     unsynchronized,
 )
-from .perturbation import vector_norm
+from .perturbation import gradients, vector_norm
 
 if TYPE_CHECKING:
     from .wrapper import TwoPassOptimWrapper
@@ -45,16 +45,15 @@ class Step:
         group (ProcessGroup, optional): Processes that share the shards of
             each parameter.
         two_passes (bool): Whether the step was begun as one of two passes.
-        batch_size (int): Samples of the batch; 0 if only the model can tell.
-        selection (Selection, optional): The samples that the passes see; None
-            for all.
-        first (PassRecord, optional): The samples' losses at w.
-        second (PassRecord, optional): The samples' losses at w + eps.
+        selection (Selection): The samples that the passes see.
+        first (PassRecord): The samples' losses at w.
+        second (PassRecord): The samples' losses at w + eps.
         loss_scale (Tensor): The factor of loss scaling in the gradients,
             shape (); 1 without.
-        norm (Tensor, optional): Norm of the first gradient, on the model's
+        perturbed (bool): Whether there was a perturbation and a second pass.
+        norm (Tensor): Norm of the first gradient, shape (), on the model's
             device; not finite if the first pass overflowed, which leaves the
-            weights where they were. None without a first gradient.
+            weights where they were, and NaN without a perturbation.
         scalars (dict): What the method logs besides, by names without the
             prefix ``train/ausam/``.
     """
@@ -63,22 +62,24 @@ class Step:
         self.method = method
         self.base = method.base
         self.model = model
-        self.inner = model.module if is_model_wrapper(model) else model
+        inner: Any = model.module if is_model_wrapper(model) else model
+        self.inner = inner
         self.params: list[nn.Parameter] = [
             p for group in method.param_groups for p in group['params']]
         self.group = sharding_group(model)
         self.two_passes = method.uses_two_passes()
-        self.batch_size = 0
-        self.selection: Selection | None = None
-        self.first: PassRecord | None = None
-        self.second: PassRecord | None = None
+        self.selection = Selection.full_batch(0)
+        self.first = PassRecord(0, 0)
+        self.second = PassRecord(0, 0)
         self.loss_scale = torch.ones(())
-        self.norm: Tensor | None = None
+        self.perturbed = False
+        self.norm = torch.tensor(math.nan)
         self.scalars: dict[str, float | Tensor] = {}
 
         self._losses: PerSampleLosses | None = (
-            method.per_sample_losses(self.inner) if method.watching else None)
-        self._recording: PassRecord | None = None  # of the pass under way
+            method.per_sample_losses(inner) if method.watching else None)
+        self._recording = self.first  # of the pass under way
+        self._saw_batch = False
         self._moving_pass = 'first'  # in which BatchNorm's statistics move
         self._call: Call = ((), {})  # what the second pass repeats
         self._num_calls = 0
@@ -99,9 +100,9 @@ class Step:
             if self.two_passes:
                 # DDP decides in the forward pass whether to reduce gradients.
                 context.enter_context(unsynchronized(self.model))
-            else:
-                self.method.perturb_before_pass(self)
             try:
+                if not self.two_passes:
+                    self.method.perturb_before_pass(self)
                 with self.base.optim_context(self.model):
                     yield
             except BaseException:
@@ -111,15 +112,10 @@ class Step:
     def _on_batch(self, data: Any) -> Any:
         """Hands the data preprocessor only what the passes see."""
         method = self.method
+        self._saw_batch = True
         self.selection = selection = method.select(data)
-        if selection is None:
-            self.batch_size = num_loaded = _size_or_zero(data)
-        else:
-            self.batch_size, num_loaded = selection.size, selection.loaded
-        method.samples_offered += self.batch_size
-        method.samples_loaded += num_loaded
-        if selection is None:
-            return data
+        method.samples_offered += selection.size
+        method.samples_loaded += selection.loaded
         self.first = self._recording = self._record(
             selection.ascent, selection.ascent_weights)
         self.second = self._record(
@@ -127,38 +123,38 @@ class Step:
         if self.two_passes and not selection.same_samples:
             self._moving_pass = 'second'
         self._context.enter_context(self._statistics_of('first'))
-        if len(selection.descent) == num_loaded:
+        if len(selection.descent) == selection.loaded:
             return data
-        return take(data, selection.descent, num_loaded)
+        return take(data, selection.descent, selection.loaded)
 
-    def _on_call(self, args: tuple, kwargs: dict[str, Any]) -> Call:
-        """Keeps the call for the second pass; gives the first pass its part.
-        """
+    def _on_call(self, call: Call) -> Call:
+        """Keeps the call for the second pass; the first pass gets its part."""
         if not torch.is_grad_enabled():  # a scoring pass
-            return args, kwargs
+            return call
         if self.method.scores_before == 'first':
-            args, kwargs = self._score_and_select(args, kwargs)
-        elif self._losses is not None and self.selection is None:
+            call = self._score_and_select(call)
+        elif self._losses is not None and not self._saw_batch:
             raise RuntimeError(
                 f'{type(self.method).__name__} selects samples where the '
                 'model preprocesses its data, but train_step did not call '
                 'data_preprocessor: call it inside optim_context.')
         self._num_calls += 1
-        self._call = args, kwargs
+        self._call = call
         if self.method.match_rng:
             self._random_states = get_random_states(self.inner)
-        if self.selection is None or self.selection.same_samples:
-            return args, kwargs
-        return _take(self._call, self.selection.ascent_in_descent,
+        if self.selection.same_samples:
+            return call
+        return _take(call, self.selection.ascent_in_descent,
                      len(self.selection.descent))
 
-    def _score_and_select(self, args: tuple, kwargs: dict[str, Any]) -> Call:
+    def _score_and_select(self, call: Call) -> Call:
         """Both passes see what the method selects by the batch's losses."""
-        seen = self.method.select_by_loss(self, self._score((args, kwargs)))
-        self.selection = Selection(self.batch_size, seen, seen)
+        size = self.selection.size
+        seen = self.method.select_by_loss(self, self._score(call))
+        self.selection = Selection(size, seen, seen)
         self.first = self._recording = self._record(seen)
         self.second = self._record(seen)
-        return _take((args, kwargs), seen, self.batch_size)
+        return _take(call, seen, size)
 
     def check_first_forward(self) -> None:
         """Raises if what ``train_step`` ran cannot be repeated.
@@ -195,8 +191,7 @@ class Step:
             zero_kwargs (dict): Arguments of ``optimizer.zero_grad``.
         """
         method = self.method
-        method.samples_backpropagated += (
-            len(self.selection.ascent) if self.selection else self.batch_size)
+        method.samples_backpropagated += len(self.selection.ascent)
         self.loss_scale = method.loss_scale(loss)
         try:
             if not self.two_passes:
@@ -251,6 +246,7 @@ class Step:
             self.method.keep_first_gradient(
                 self.params, self._weight_of_micro_batch())
         self.method.set_ascent_direction(self)
+        self.perturbed = True
         self.norm = self.method.perturbation.perturb(
             self.method.param_groups, self.group,
             self.method.radius_factor) / self.loss_scale
@@ -279,17 +275,16 @@ class Step:
     def _second_pass(self) -> None:
         """The losses and the gradient at w + eps."""
         method, call = self.method, self._call
-        same = self.selection is None or self.selection.same_samples
+        same = self.selection.same_samples
         if method.scores_before == 'second':
             self._rewind_random_states()
             seen = method.select_by_loss(self, self._score(call))
-            same = len(seen) == self.batch_size
+            same = len(seen) == self.selection.size
             self.second = self._record(seen)
-            call = _take(call, seen, self.batch_size)
+            call = _take(call, seen, self.selection.size)
         if same:
             self._rewind_random_states()
-        method.samples_backpropagated += (
-            self.second.num_samples if self.second else self.batch_size)
+        method.samples_backpropagated += self.second.num_samples
         self._recording = self.second
         args, kwargs = call
         with self._statistics_of('second'):
@@ -324,7 +319,7 @@ class Step:
         """Lets the method change the gradient that the optimizer gets."""
         params = [p for p in self.params if p.grad is not None]
         first = None
-        if self.method.keeps_first_gradient and self.norm is not None:
+        if self.method.keeps_first_gradient and self.perturbed:
             first = self.method.take_first_gradients(params)
             if not is_fsdp(self.model):
                 average(first)
@@ -346,7 +341,7 @@ class Step:
         # From here on the host waits for the device, as the Runner does when
         # it logs the loss.
         method = self.method
-        if self.norm is not None and not math.isfinite(self.norm):
+        if self.perturbed and not math.isfinite(self.norm):
             method.skipped_perturbations += 1
         method.last_losses = None
         if method.sample_weights is not None:
@@ -356,9 +351,9 @@ class Step:
         method.observe(self)
         method.num_steps += 1
         last = self.second if self.two_passes else self.first
-        scalars = dict(
-            ratio_used=last.num_samples / self.batch_size if last else 1.,
-            two_passes=float(self.norm is not None),
+        scalars: dict[str, float | Tensor] = dict(
+            ratio_used=last.num_samples / (self.selection.size or 1),
+            two_passes=float(self.perturbed),
             skipped_perturbations=method.skipped_perturbations,
             skipped_steps=method.skipped_steps,
             samples_loaded=method.samples_loaded,
@@ -366,7 +361,7 @@ class Step:
         if method.scores_before:
             scalars['samples_scored'] = method.samples_scored
         scalars.update(self.scalars)
-        if self.norm is not None:
+        if self.perturbed:
             scalars['grad_norm'] = self.norm
         for name, value in scalars.items():
             method.message_hub.update_scalar(
@@ -376,9 +371,9 @@ class Step:
 
     def _score(self, call: Call) -> Tensor:
         """The losses of all samples, by a forward pass without gradient."""
-        record = self._recording = PassRecord(self.batch_size,
-                                              self.batch_size)
-        self.method.samples_scored += self.batch_size
+        size = self.selection.size
+        record = self._recording = PassRecord(size, size)
+        self.method.samples_scored += size
         args, kwargs = call
         with ExitStack() as stack:
             if self.method.scores_before == 'second':
@@ -401,7 +396,7 @@ class Step:
         if given is not None and not bool((given == 1).all()):
             weights = given[seen] * (
                 1 / len(seen) if weights is None else weights)
-        return PassRecord(len(seen), self.batch_size, weights)
+        return PassRecord(len(seen), self.selection.size, weights)
 
     def _watched(self) -> Any:
         """The context in which the samples' losses are recorded."""
@@ -435,7 +430,7 @@ class Step:
         :meth:`_second_pass`), so that biases, normalization and the last
         parameter tell it at no cost.
         """
-        grads = [p.grad for p in self.params if p.grad is not None]
+        grads = gradients(self.params)
         grads = [grad for grad in grads[:-1] if grad.ndim < 2] + grads[-1:]
         return math.isfinite(vector_norm(grads, self.group))
 
@@ -444,11 +439,3 @@ def _take(call: Call, index: Tensor, size: int) -> Call:
     """The part of a call that holds the samples in ``index``."""
     args, kwargs = call
     return take(args, index, size), take(kwargs, index, size)
-
-
-def _size_or_zero(data: Any) -> int:
-    """The batch's size, or 0 for batches that only their model understands."""
-    try:
-        return batch_size(data)
-    except ValueError:
-        return 0

@@ -102,9 +102,9 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
                  eta: float = 0.01,
                  match_rng: bool = True,
                  sync_perturbation: bool = False,
-                 base: dict | None = None,
+                 base: dict[str, Any] | None = None,
                  accumulative_counts: int = 1,
-                 clip_grad: dict | None = None,
+                 clip_grad: dict[str, Any] | None = None,
                  **unknown: Any) -> None:
         if unknown:
             raise TypeError(self._unknown_option(next(iter(unknown))))
@@ -163,8 +163,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
 
     def update_params(self,
                       loss: Tensor,
-                      step_kwargs: dict | None = None,
-                      zero_kwargs: dict | None = None) -> None:
+                      step_kwargs: dict[str, Any] | None = None,
+                      zero_kwargs: dict[str, Any] | None = None) -> None:
         """Perturbs by the loss's gradient, runs the second pass, and steps.
 
         Args:
@@ -201,7 +201,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             step (Step): The step; see :meth:`Step.perturb_along`.
         """
 
-    def select(self, data: Any) -> Selection | None:
+    def select(self, data: Any) -> Selection:
         """Which samples of a batch the passes see.
 
         Args:
@@ -209,11 +209,16 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
                 CPU.
 
         Returns:
-            Selection, optional: The selection, or None if both passes see all
-            samples and nobody watches their losses.
+            Selection: The full batch, unless a method overrides it. A batch
+            that only its model understands has the size 0, if nobody watches
+            the losses.
         """
-        return Selection.full_batch(batch_size(data)) if self.watching \
-            else None
+        try:
+            return Selection.full_batch(batch_size(data))
+        except ValueError:
+            if self.watching:
+                raise
+            return Selection.full_batch(0)
 
     def select_by_loss(self, step: Step, losses: Tensor) -> Tensor:
         """The samples that the pass after the scoring sees.
@@ -326,7 +331,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             f'{type(self).__name__} follows a schedule over the training but '
             'does not know how long that is: train with a Runner, or call '
             'initialize_count_status(model, 0, number_of_iterations).')
-        return min(1., (self.inner_count - self.micro_batch) / total)
+        done = self.inner_count - self.micro_batch
+        return float(min(1., done / total))
 
     def keep_first_gradient(self, params: list[nn.Parameter],
                             weight: Tensor) -> None:

@@ -4,8 +4,10 @@ Most of mmpose's losses have no rule: evaluating them on each sample alone is
 right for them (see :func:`ausam_mm.losses.per_sample.one_by_one`).
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .per_sample import (
     call_arguments,
@@ -17,17 +19,17 @@ from .per_sample import (
 
 
 @register_per_sample_loss('mmpose.KLDiscretLoss')
-def kl_discret_loss(module: nn.Module, pred_simcc, gt_simcc,
-                    target_weight) -> Tensor:
+def kl_discret_loss(module: Any, pred_simcc: tuple[Tensor, Tensor],
+                    gt_simcc: tuple[Tensor, Tensor],
+                    target_weight: Tensor) -> Tensor:
     """SimCC and RTMPose: the KL divergence of each joint's two axes.
 
     The batch loss is the SUM over the batch, divided by the joints.
     """
     num_samples, num_joints = pred_simcc[0].shape[:2]
-    losses = 0.
-    for pred, target in zip(pred_simcc, gt_simcc):
-        losses = losses + module.criterion(
-            pred.flatten(0, 1), target.flatten(0, 1))
+    losses: Any = sum(
+        module.criterion(pred.flatten(0, 1), target.flatten(0, 1))
+        for pred, target in zip(pred_simcc, gt_simcc))
     if module.use_target_weight:
         losses = losses * target_weight.reshape(-1)
     losses = losses.reshape(num_samples, num_joints)
@@ -35,18 +37,20 @@ def kl_discret_loss(module: nn.Module, pred_simcc, gt_simcc,
         joint_weight = torch.ones_like(losses[0])
         joint_weight[module.mask] = module.mask_weight
         losses = losses * joint_weight
-    return losses.sum(1) / num_joints
+    per_sample: Tensor = losses.sum(1) / num_joints
+    return per_sample
 
 
 @register_per_sample_loss('mmpose.VariFocalLoss')
-def vari_focal_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+def vari_focal_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Masked assignments keep it from being mapped over the samples."""
     losses = unreduced(module, *args, **kwargs).flatten(1)
     return losses.sum(1) if module.reduction == 'sum' else losses.mean(1)
 
 
 @register_per_sample_loss('mmpose.SoftWeightSmoothL1Loss')
-def soft_weight_smooth_l1_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+def soft_weight_smooth_l1_loss(module: Any, *args: Any,
+                               **kwargs: Any) -> Tensor:
     """Refused where it divides by the batch's count of labelled joints."""
     if module.use_target_weight and not module.supervise_empty:
         raise ValueError('with supervise_empty=False it divides by the number '

@@ -1,6 +1,8 @@
 """Rules for mmpretrain's losses, by name: mmpretrain is not imported."""
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 
 from .per_sample import (
     call_arguments,
@@ -13,7 +15,7 @@ from .per_sample import (
 @register_per_sample_loss('mmpretrain.CrossEntropyLoss',
                           'mmpretrain.LabelSmoothLoss', 'mmpretrain.FocalLoss',
                           'mmpretrain.AsymmetricLoss')
-def classification_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+def classification_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Losses whose forward takes ``reduction_override`` and ``avg_factor``.
 
     With ``avg_factor`` = N, as heads pass it, a sample's loss is the sum over
@@ -23,7 +25,8 @@ def classification_loss(module: nn.Module, *args, **kwargs) -> Tensor:
     avg_factor = arguments.pop('avg_factor', None)
     reduction = arguments.pop('reduction_override', None)
     reduction = reduction or getattr(module, 'reduction', 'mean')
-    losses = module.forward(**arguments, reduction_override='none')
+    losses: Tensor = module.forward(
+        **arguments, reduction_override='none')
     num_samples = len(losses)
     losses = losses.reshape(num_samples, -1)
     if reduction == 'mean' and avg_factor is not None:
@@ -44,7 +47,7 @@ refuse_per_sample_loss('it compares the samples of the batch with each other',
 
 @register_per_sample_loss('mmpretrain.CosineSimilarityLoss',
                           'mmpretrain.PixelReconstructionLoss')
-def masked_loss(module: nn.Module, *args, **kwargs) -> Tensor:
+def masked_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Refused with a mask, by whose sum over the batch they are divided."""
     arguments = call_arguments(module, args, kwargs)
     if arguments.get('mask') is not None:

@@ -8,26 +8,27 @@ the module) is found out on the first batch by comparing numbers.
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..internals import not_compiled
+from ..internals import flatten, not_compiled
 
 Rule = Callable[..., Tensor]
 
-_RULES: dict[str, Rule | str] = {}  # or why there is none
+_RULES: dict[str, Rule] = {}
+_REFUSALS: dict[str, str] = {}  # the reasons
 # Classes whose forward torch.func.vmap could not map.
 _NOT_MAPPABLE: set[type] = set()
 
 
-def register_per_sample_loss(*losses: type | str) -> Callable:
+def register_per_sample_loss(
+        *losses: type | str) -> Callable[[Rule], Rule]:
     """Registers the rule that splits a loss module's batch loss into samples'.
 
     A rule is a function ``rule(module, *args, **kwargs)``, called with what
@@ -56,7 +57,7 @@ def register_per_sample_loss(*losses: type | str) -> Callable:
 
     def decorator(rule: Rule) -> Rule:
         for loss in losses:
-            _RULES[loss if isinstance(loss, str) else _class_key(loss)] = rule
+            _RULES[_key(loss)] = rule
         return rule
 
     return decorator
@@ -76,23 +77,26 @@ def refuse_per_sample_loss(reason: str, *modules: type | str) -> None:
             :func:`register_per_sample_loss`.
     """
     for module in modules:
-        _RULES[module if isinstance(module, str) else
-               _class_key(module)] = reason
+        _REFUSALS[_key(module)] = reason
+        _RULES.pop(_key(module), None)
 
 
-def _class_key(cls: type) -> str:
-    return f'{cls.__module__.split(".")[0]}.{cls.__name__}'
+def _key(cls: type | str) -> str:
+    return cls if isinstance(cls, str) else (
+        f'{cls.__module__.split(".")[0]}.{cls.__name__}')
 
 
-def _find_rule(module: nn.Module) -> Rule | str | None:
+def _find(module: nn.Module) -> tuple[Rule | None, str | None]:
+    """The rule of a module's class or of its nearest parent's, or a reason."""
     for cls in type(module).__mro__:
-        if _class_key(cls) in _RULES:
-            return _RULES[_class_key(cls)]
-    return None
+        rule, reason = _RULES.get(_key(cls)), _REFUSALS.get(_key(cls))
+        if rule or reason:  # a rule lifts a refusal
+            return rule, None if rule else reason
+    return None, None
 
 
-def call_arguments(module: nn.Module, args: tuple,
-                   kwargs: dict) -> dict[str, Any]:
+def call_arguments(module: nn.Module, args: tuple[Any, ...],
+                   kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by the names that ``module.forward`` gives."""
     bound = inspect.signature(module.forward).bind(*args, **kwargs)
     arguments = dict(bound.arguments)
@@ -100,11 +104,12 @@ def call_arguments(module: nn.Module, args: tuple,
     return arguments
 
 
-def unreduced(module: nn.Module, *args, **kwargs) -> Tensor:
+def unreduced(module: Any, *args: Any, **kwargs: Any) -> Tensor:
     """What a module with a ``reduction`` attribute returns for 'none'."""
     twin = copy.copy(module)
     twin.reduction = 'none'
-    return twin.forward(*args, **kwargs)
+    losses: Tensor = twin.forward(*args, **kwargs)
+    return losses
 
 
 def loss_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -126,7 +131,7 @@ def loss_modules(model: nn.Module) -> dict[str, nn.Module]:
                 or kind == 'MultipleLossWrapper':
             continue
         inside = any(name.startswith(f'{outer}.') for outer in found)
-        if not inside and (_find_rule(module) or kind.endswith('Loss')
+        if not inside and (_find(module)[0] or kind.endswith('Loss')
                            or name.split('.')[-1] == 'loss_module'):
             found[name] = module
     return found
@@ -141,13 +146,13 @@ class PassRecord:
         batch_size (int): Samples of the batch they were drawn from, b.
         weights (Tensor, optional): Factor of each sample's loss, 1 / (b*pi),
             shape (k, ). None keeps the model's own batch loss.
-        losses (Tensor, optional): The samples' losses, summed over the loss
-            modules, shape (k, ), detached; None until a module was called.
+        losses (Tensor): The samples' losses, summed over the loss modules,
+            shape (k, ), detached; empty until a module was called.
     """
     num_samples: int
     batch_size: int
     weights: Tensor | None = None
-    losses: Tensor | None = None
+    losses: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 class PerSampleLosses:
@@ -170,13 +175,13 @@ class PerSampleLosses:
 
     def __init__(self, model: nn.Module, reductions: dict[str, str]) -> None:
         for name, module in model.named_modules():
-            rule = _find_rule(module)
-            if isinstance(rule, str):
-                raise self._refusal(name, module, rule)
+            reason = _find(module)[1]
+            if reason is not None:
+                raise self._refusal(name, module, reason)
         self.model = model
         self.modules = loss_modules(model)
         self.reductions = reductions
-        self._verified = set()
+        self._verified: set[str] = set()
         if not self.modules:
             raise ValueError(
                 f'{type(model).__name__} has no loss modules, so that the '
@@ -190,7 +195,7 @@ class PerSampleLosses:
         return any(name in self.reductions for name in self.modules)
 
     @contextmanager
-    def watch(self, record: Callable[[], PassRecord]):
+    def watch(self, record: Callable[[], PassRecord]) -> Iterator[None]:
         """Fills a record from the loss modules that are called inside.
 
         Args:
@@ -217,17 +222,19 @@ class PerSampleLosses:
         Raises:
             ValueError: If it holds no losses.
         """
-        if record.losses is None:
+        if not len(record.losses):
             raise ValueError(
                 f'None of the loss modules {sorted(self.modules)} was called '
                 'during the forward pass, so that the loss of each sample '
                 'cannot be seen: call the module itself instead of its '
                 'methods, or use SAM, which needs no per-sample losses.')
 
-    def _hook(self, name: str, record: Callable[[], PassRecord]) -> Callable:
+    def _hook(self, name: str,
+              record: Callable[[], PassRecord]) -> Callable[..., Any]:
 
         @not_compiled
-        def hook(module, args, kwargs, output):
+        def hook(module: nn.Module, args: tuple[Any, ...],
+                 kwargs: dict[str, Any], output: Any) -> Any:
             now = record()
             with torch.set_grad_enabled(now.weights is not None):
                 losses = self._separate(name, module, args, kwargs, output,
@@ -235,7 +242,7 @@ class PerSampleLosses:
             reduction = self._reduction(name, module, losses.detach(), output)
             detached = losses.detach()
             now.losses = (
-                detached if now.losses is None else now.losses + detached)
+                now.losses + detached if len(now.losses) else detached)
             if now.weights is not None:
                 weights = now.weights.to(losses)
                 if reduction == 'sum':
@@ -247,14 +254,15 @@ class PerSampleLosses:
 
         return hook
 
-    def _separate(self, name: str, module: nn.Module, args: tuple,
-                  kwargs: dict, output: Any, num_samples: int) -> Tensor:
+    def _separate(self, name: str, module: nn.Module, args: tuple[Any, ...],
+                  kwargs: dict[str, Any], output: Any,
+                  num_samples: int) -> Tensor:
         """The samples' losses of one call, shape (num_samples, )."""
         if not isinstance(output, Tensor):
             raise self._refusal(
                 name, module, f'it returns a {type(output).__name__} instead '
                 'of a tensor')
-        rule = _find_rule(module)
+        rule = _find(module)[0]
         try:
             if rule is not None:
                 losses = rule(module, *args, **kwargs)
@@ -313,8 +321,8 @@ class PerSampleLosses:
             'use SAM, which needs no per-sample losses.')
 
 
-def one_by_one(module: nn.Module, args: tuple, kwargs: dict,
-               num_samples: int) -> Tensor:
+def one_by_one(module: nn.Module, args: tuple[Any, ...],
+               kwargs: dict[str, Any], num_samples: int) -> Tensor:
     """The loss of each sample as the module's loss on it alone.
 
     With torch.func.vmap where the module's code allows it, which costs about
@@ -336,7 +344,7 @@ def one_by_one(module: nn.Module, args: tuple, kwargs: dict,
             raise ValueError(f'its avg_factor is {kwargs["avg_factor"]} for '
                              f'{num_samples} samples')
         kwargs = dict(kwargs, avg_factor=1)
-    flat, spec = tree_flatten((args, kwargs))
+    flat, rebuild = flatten((args, kwargs))
     batched = [
         isinstance(value, Tensor) and value.ndim > 0
         and value.size(0) == num_samples for value in flat
@@ -351,12 +359,14 @@ def one_by_one(module: nn.Module, args: tuple, kwargs: dict,
             next(parts).unsqueeze(0) if is_ else value
             for value, is_ in zip(flat, batched)
         ]
-        args_, kwargs_ = tree_unflatten(call, spec)
-        return module.forward(*args_, **kwargs_).mean()
+        args_, kwargs_ = rebuild(call)
+        loss: Tensor = module.forward(*args_, **kwargs_).mean()
+        return loss
 
     if type(module) not in _NOT_MAPPABLE:
         try:
-            return torch.func.vmap(alone)(*slices)
+            losses: Tensor = torch.func.vmap(alone)(*slices)
+            return losses
         except (RuntimeError, ValueError, IndexError) as error:
             # Boolean masks and Python conditions on tensors cannot be mapped.
             print_log(

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.dist import all_reduce
 
 from ..checks import is_number, require
-from ..engine import Step, TwoPassOptimWrapper, vector_norm
+from ..engine import Step, TwoPassOptimWrapper, gradients, vector_norm
 
 
 class AdaptivePolicy:
@@ -48,8 +48,8 @@ class AdaptivePolicy:
         Args:
             step (Step): Its first micro-batch, whose gradient decides.
         """
-        grads = [p.grad for p in step.params if p.grad is not None]
-        square = (vector_norm(grads, step.group) / step.loss_scale)**2
+        norm = vector_norm(gradients(step.params), step.group)
+        square = (norm / step.loss_scale)**2
         all_reduce(square, op='mean')
         self.takes_sam = self._is_long(
             float(square), self.threshold(step.method))

@@ -15,8 +15,8 @@ from .orthogonal_part import OrthogonalPart
 class AELookSAM(TwoPassOptimWrapper):
     """AE-SAM that reuses SAM's new part in its other steps, as LookSAM does.
 
-    Jiang et al., ICLR 2023 (arXiv 2304.14647), section on AE-LookSAM; see
-    :class:`AESAM` and :class:`LookSAM`.
+    Jiang et al., "An Adaptive Policy to Employ Sharpness-Aware Minimization",
+    ICLR 2023 (arXiv 2304.14647), section on AE-LookSAM.
 
     1. As AE-SAM decides: SAM, and g_v is kept as in LookSAM.
     2. Else: step with g + alpha * ||g|| / ||g_v|| * g_v.

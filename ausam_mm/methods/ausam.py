@@ -16,6 +16,7 @@ from ..checks import is_number, require, require_choice
 from ..engine import Step, TwoPassOptimWrapper, step_generator
 from ..engine.randomness import checked_seed
 from ..sampling import (
+    NO_SAMPLES,
     SELECTOR,
     AUSAMBatchSampler,
     SampleHistory,
@@ -46,7 +47,7 @@ class AUSAM(TwoPassOptimWrapper):
        s_max(t) rises linearly from s_min to s_max over the ramp.
     2. First pass on S: losses l_i(w), eps = rho * g / ||g||.
     3. Second pass on S: losses l_i(w + eps); step with its gradient at w.
-    4. DLP_i = \\|l_i(w + eps) - l_i(w)\\|; ADLP_i is its running mean.
+    4. DLP_i = |l_i(w + eps) - l_i(w)|; ADLP_i is its running mean.
 
     Cost: 2 * alpha SGD steps, or the sum of the two ratios.
 
@@ -158,20 +159,22 @@ class AUSAM(TwoPassOptimWrapper):
             ValueError: If an AUSAMBatchSampler selected the batch, but its
                 samples do not say so.
         """
-        keys = None if self.scores == 'uniform' else sample_keys(data)
-        selection = self.select_from(
-            batch_size(data), keys, self.num_steps
-        ) if self.batch_sampler is None else self.batch_sampler.arrived(data)
+        keys = NO_SAMPLES if self.scores == 'uniform' else sample_keys(data)
+        if self.batch_sampler is None:
+            selection = self.select_from(
+                batch_size(data), keys, self.num_steps)
+        else:
+            selection = self.batch_sampler.arrived(data)
         selection.keys = keys
         return selection
 
-    def select_from(self, size: int, keys: Tensor | None,
+    def select_from(self, size: int, keys: Tensor,
                     number: int) -> Selection:
         """Step 1 of the algorithm (see the class).
 
         Args:
             size (int): The number of the batch's samples b.
-            keys (Tensor, optional): Their keys, shape (b, ), int64.
+            keys (Tensor): Their keys, shape (b, ), int64.
             number (int): The number of the batch in the training.
 
         Returns:
@@ -211,16 +214,16 @@ class AUSAM(TwoPassOptimWrapper):
         step.scalars['mean_dlp'] = float(dlp.mean())
         step.scalars['effective_sample_size'] = (
             selection.effective_size or selection.size)
-        keys, values = selection.ascent[:0], dlp[:0]
-        if selection.keys is not None:
-            keys = selection.keys[selection.ascent]
-            values = before.double().cpu() if self.scores == 'loss' else dlp
+        values = before.double().cpu() if self.scores == 'loss' else dlp
+        seen = selection.ascent
+        if self.scores == 'uniform':  # no sample is recognized
+            seen, values = seen[:0], values[:0]
+        keys = selection.keys[seen]
         if self.batch_sampler is not None:
-            origins = selection.origins[selection.ascent]
             keys, values, origins = gather_observations(
-                keys, values, origins[:len(keys)])
+                keys, values, selection.origins[seen])
             self.batch_sampler.learn(origins, keys)
-        elif selection.keys is not None:
+        elif self.scores != 'uniform':
             keys, values = gather_observations(keys, values)
         if self.scores == 'loss':
             # The last loss, not a mean over those of an untrained model.
@@ -244,6 +247,7 @@ class AUSAM(TwoPassOptimWrapper):
             'Two data loaders have an AUSAMBatchSampler, which is for '
             'training only: leave it in train_dataloader alone.')
         self.batch_sampler = batch_sampler
+        batch_sampler.trained = self.num_steps
         if self._batch_sampler_state is not None:
             batch_sampler.load_state_dict(self._batch_sampler_state)
         print_log(
@@ -281,7 +285,7 @@ class AUSAM(TwoPassOptimWrapper):
             ValueError: If nothing tells where an epoch ends.
         """
         if counts_epochs(self.message_hub):
-            return self.message_hub.get_info('epoch')
+            return int(self.message_hub.get_info('epoch'))
         if self.warmup_epochs == 0 and self.ramp_epochs == 0:
             return 0
         require(

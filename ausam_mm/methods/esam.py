@@ -53,7 +53,7 @@ class ESAM(TwoPassOptimWrapper):
     """
 
     needs_losses = True
-    scores_before = 'second'
+    scores_before: str | None = 'second'
     saved = ('seed', )
 
     def __init__(self, optimizer: Optimizer, rho: float = 0.05,
@@ -82,6 +82,6 @@ class ESAM(TwoPassOptimWrapper):
 
     def select_by_loss(self, step: Step, losses: Tensor) -> Tensor:
         """Step 4 of the algorithm: those whose loss rose most."""
-        num = num_selected(self.gamma, step.batch_size)
+        num = num_selected(self.gamma, step.selection.size)
         rise = losses - step.first.losses
         return torch.topk(rise, num).indices.sort().values.cpu()

@@ -7,7 +7,13 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch.optim import Optimizer
 
 from ..checks import is_number, require
-from ..engine import ParamState, Step, TwoPassOptimWrapper, vector_norm
+from ..engine import (
+    ParamState,
+    Step,
+    TwoPassOptimWrapper,
+    gradients,
+    vector_norm,
+)
 from ..engine.distributed import average, is_fsdp
 
 
@@ -63,12 +69,13 @@ class FSAM(TwoPassOptimWrapper):
         """Steps 1 and 2 of the algorithm (see the class)."""
         scale = step.loss_scale
         params = [p for p in step.params if p.grad is not None]
-        grads = [p.grad / scale.to(p.grad) for p in params]
+        ascent = gradients(params)
+        grads = [g / scale.to(g) for g in ascent]
         if not is_fsdp(step.model):
             average(grads)
         valid = vector_norm(grads, step.group).isfinite()
         self.average.keep(
             params, [torch.lerp(g, m, self.lmbda)
                      for g, m in zip(grads, self.average.of(params))], valid)
-        for p, m in zip(params, self.average.of(params)):
-            p.grad.sub_(self.sigma * scale.to(m) * m)
+        for g, m in zip(ascent, self.average.of(params)):
+            g.sub_(self.sigma * scale.to(m) * m)

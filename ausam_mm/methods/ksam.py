@@ -59,6 +59,6 @@ class KSAM(TwoPassOptimWrapper):
 
     def select_by_loss(self, step: Step, losses: Tensor) -> Tensor:
         """Step 2 of the algorithm (see the class)."""
-        num = num_selected(0.5, step.batch_size) if self.k is None else \
-            min(self.k, step.batch_size)
+        size = step.selection.size
+        num = num_selected(0.5, size) if self.k is None else min(self.k, size)
         return torch.topk(losses, num).indices.sort().values.cpu()

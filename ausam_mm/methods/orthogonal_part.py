@@ -4,7 +4,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..checks import is_number, require
-from ..engine import ParamState, Step, vector_dot, vector_norm
+from ..engine import ParamState, Step, gradients, vector_dot, vector_norm
 
 
 class OrthogonalPart:
@@ -50,7 +50,7 @@ class OrthogonalPart:
             first (list[Tensor]): The gradient g at w.
             group (ProcessGroup, optional): Processes that share the shards.
         """
-        sam = [p.grad for p in params]
+        sam = gradients(params)
         norm = vector_norm(first, group)
         along = vector_dot(sam, first, group) / norm**2
         parts = [s - along.to(s) * g for s, g in zip(sam, first)]
@@ -66,7 +66,7 @@ class OrthogonalPart:
             params (list[nn.Parameter]): Parameters with the gradient g.
             group (ProcessGroup, optional): Processes that share the shards.
         """
-        grads = [p.grad for p in params]
+        grads = gradients(params)
         length = self.alpha * vector_norm(grads, group)
         for grad, part in zip(grads, self.state.of(params)):
             grad.add_(part * length.to(part))

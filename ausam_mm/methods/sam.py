@@ -13,14 +13,15 @@ class SAM(TwoPassOptimWrapper):
     """Sharpness-Aware Minimization, and ASAM with ``adaptive=True``.
 
     Foret et al., "Sharpness-Aware Minimization for Efficiently Improving
-    Generalization", ICLR 2021; Kwon et al., "ASAM", ICML 2021.
+    Generalization", ICLR 2021 (arXiv 2010.01412); Kwon et al., "ASAM", ICML
+    2021.
 
     1. g = gradient of the batch loss at w
     2. eps = rho * g / ||g||
     3. step with the gradient at w + eps
 
-    Cost: 2 SGD steps. It needs no per-sample losses and works for
-    every model.
+    Cost: 2 SGD steps. It needs no per-sample losses and works for every
+    model.
 
     Args:
         optimizer (Optimizer): The optimizer that steps.

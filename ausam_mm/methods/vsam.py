@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..checks import is_number, require
-from ..engine import ParamState, Step, TwoPassOptimWrapper, vector_norm
+from ..engine import (
+    ParamState,
+    Step,
+    TwoPassOptimWrapper,
+    gradients,
+    vector_norm,
+)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -58,7 +64,8 @@ class VSAM(TwoPassOptimWrapper):
     keeps_first_gradient = True
     saved = ('rate', 'credit', 'age', 'variation', 'norms')
 
-    def __init__(self, optimizer: Optimizer, rho: float = 0.05, K: int = 50,
+    def __init__(self, optimizer: Optimizer, rho: float = 0.05,
+                 K: int = 50,  # noqa: N803, the paper's
                  reuse: float = 0.7, rate: float = 0.5, min_rate: float = 0.4,
                  **kwargs: Any) -> None:
         super().__init__(optimizer, rho=rho, **kwargs)
@@ -91,8 +98,8 @@ class VSAM(TwoPassOptimWrapper):
                first: list[Tensor] | None) -> None:
         """Steps 2 to 4 of the algorithm (see the class)."""
         if first is not None:
-            psf = [(p.grad - g) / step.loss_scale.to(g)
-                   for p, g in zip(params, first)]
+            psf = [(s - g) / step.loss_scale.to(g)
+                   for s, g in zip(gradients(params), first)]
             norm = vector_norm(psf, step.group)
             self.psf.keep(params, psf, norm.isfinite())
             self.norms.append(float(norm))
@@ -101,8 +108,8 @@ class VSAM(TwoPassOptimWrapper):
         else:
             self.age += 1
             factor = step.loss_scale * self.reuse**self.age
-            for p, part in zip(params, self.psf.of(params)):
-                p.grad.add_(part * factor.to(part))
+            for g, part in zip(gradients(params), self.psf.of(params)):
+                g.add_(part * factor.to(part))
         if (self.num_updates + 1) % self.K == 0:
             self._choose_rate()
         self.credit += self.rate

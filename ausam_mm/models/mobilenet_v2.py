@@ -1,6 +1,7 @@
 """mmpretrain's MobileNetV2 for small images."""
 
-from typing import Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.registry import MODELS
 from torch import nn
@@ -9,8 +10,9 @@ from ..checks import require
 
 
 @MODELS.register_module()
-def MobileNetV2_CIFAR(strides: Sequence[int] = (1, 1, 1, 2, 2, 1, 2, 1),
-                      **kwargs) -> nn.Module:
+def MobileNetV2_CIFAR(  # noqa: N802, a name in the registry
+        strides: Sequence[int] = (1, 1, 1, 2, 2, 1, 2, 1),
+        **kwargs: Any) -> nn.Module:
     """Builds mmpretrain's MobileNetV2 with other strides.
 
     mmpretrain's own has no option for them: it makes maps 32 times smaller,
@@ -36,7 +38,7 @@ def MobileNetV2_CIFAR(strides: Sequence[int] = (1, 1, 1, 2, 2, 1, 2, 1),
     require(
         len(strides) == 8, f'strides={strides!r} are {len(strides)}: give '
         'eight, of the first convolution and of the seven stages.')
-    backbone = MobileNetV2(**kwargs)
+    backbone: Any = MobileNetV2(**kwargs)
     backbone.conv1.conv.stride = (strides[0], ) * 2
     for i, stride in enumerate(strides[1:], 1):
         block = getattr(backbone, f'layer{i}')[0]
@@ -44,4 +46,5 @@ def MobileNetV2_CIFAR(strides: Sequence[int] = (1, 1, 1, 2, 2, 1, 2, 1),
                          if isinstance(module, nn.Conv2d)
                          and module.groups > 1)
         depthwise.stride = (stride, ) * 2
-    return backbone
+    network: nn.Module = backbone
+    return network

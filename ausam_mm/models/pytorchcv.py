@@ -1,6 +1,6 @@
 """The networks of pytorchcv as backbones."""
 
-from typing import Optional, Tuple
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -19,8 +19,8 @@ class PytorchCVBackbone(BaseModule):
         model_name (str): A network of pytorchcv, such as
             ``'wrn28_10_cifar10'``. Pooling and classifier are left to the
             model's neck and head.
-        init_cfg (dict, optional): How MMEngine initialises it. Defaults to
-            pytorchcv's own initialisation.
+        init_cfg (dict, optional): How MMEngine initializes it. Defaults to
+            pytorchcv's own initialization.
         **kwargs: Handed on to the network, such as ``in_size``.
 
     Raises:
@@ -32,8 +32,8 @@ class PytorchCVBackbone(BaseModule):
         ...                 model_name='pyramidnet110_a270_cifar10')
     """
 
-    def __init__(self, model_name: str, init_cfg: Optional[dict] = None,
-                 **kwargs) -> None:
+    def __init__(self, model_name: str, init_cfg: dict[str, Any] | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(init_cfg)
         try:
             from pytorchcv.model_provider import get_model
@@ -45,7 +45,7 @@ class PytorchCVBackbone(BaseModule):
         if hasattr(self.features, 'final_pool'):
             del self.features.final_pool
 
-    def forward(self, inputs: torch.Tensor) -> Tuple[torch.Tensor]:
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor]:
         """Computes the last feature map.
 
         Args:

@@ -5,6 +5,7 @@ from .batch_sampler import SELECTOR, AUSAMBatchSampler, counts_epochs
 from .history import SampleHistory, gather_observations
 from .info_batch import InfoBatchSampler
 from .selection import (
+    NO_SAMPLES,
     Selection,
     inclusion_probabilities,
     num_selected,
@@ -17,8 +18,9 @@ from .selection import (
 )
 
 __all__ = [
-    'AUSAMBatchSampler', 'InfoBatchSampler', 'SELECTOR', 'SampleHistory',
-    'Selection', 'batch_size', 'counts_epochs', 'gather_observations',
+    'AUSAMBatchSampler', 'InfoBatchSampler', 'NO_SAMPLES', 'SELECTOR',
+    'SampleHistory', 'Selection', 'batch_size', 'counts_epochs',
+    'gather_observations',
     'inclusion_probabilities', 'num_selected', 'sample_keys',
     'sample_multinomial', 'sample_systematic', 'select_highest',
     'select_multinomial', 'select_systematic', 'selection_probabilities',

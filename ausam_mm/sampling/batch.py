@@ -6,7 +6,8 @@ element a sample.
 """
 
 import hashlib
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 _IDENTITY = ('dataset_name', 'img_path', 'sample_idx', 'id', 'img_id')
 
 
-def _sizes(value: Any) -> set:
+def _sizes(value: Any) -> set[int]:
     """Every number of samples that a part of a batch may stand for."""
     if isinstance(value, Tensor):
         return {value.size(0)} if value.ndim else set()
@@ -24,12 +25,11 @@ def _sizes(value: Any) -> set:
         return set().union(*(_sizes(part) for part in value.values()))
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         # One element a sample, or several views with all samples in each.
-        views = [
-            part.size(0) if isinstance(part, Tensor) and part.ndim else None
+        views = {
+            part.size(0) if isinstance(part, Tensor) and part.ndim else -1
             for part in value
-        ]
-        same = {views[0]} if views and len(set(views)) == 1 else set()
-        return {len(value)} | (same - {None})
+        }
+        return {len(value)} | (views - {-1} if len(views) == 1 else set())
     return set()
 
 

@@ -70,9 +70,11 @@ class _Pending(NamedTuple):
         columns[2], columns[3] = selection.descent, self.indices
         columns[5] = 0
         columns[5, selection.ascent_in_descent] = 1
-        if selection.descent_weights is not None:
-            columns[6] = selection.descent_weights
-            columns[7, selection.ascent_in_descent] = selection.ascent_weights
+        descent_weights, ascent_weights = (selection.descent_weights,
+                                           selection.ascent_weights)
+        if descent_weights is not None and ascent_weights is not None:
+            columns[6] = descent_weights
+            columns[7, selection.ascent_in_descent] = ascent_weights
         if selection.effective_size is not None:
             columns[8] = selection.effective_size
         return columns.t().contiguous()
@@ -147,7 +149,7 @@ class AUSAMBatchSampler(BatchSampler):
     """
 
     def __init__(self,
-                 sampler: Sampler,
+                 sampler: Sampler[int],
                  batch_size: int,
                  drop_last: bool = False,
                  **unknown: Any) -> None:
@@ -157,8 +159,8 @@ class AUSAMBatchSampler(BatchSampler):
                 f'AUSAMBatchSampler has no option {name}: it selects as AUSAM '
                 'says, so set the options of the selection in optim_wrapper.')
         super().__init__(sampler, batch_size, drop_last)
-        dataset = getattr(sampler, 'dataset',
-                          getattr(sampler, 'data_source', None))
+        dataset: Any = getattr(sampler, 'dataset',
+                               getattr(sampler, 'data_source', None))
         require(
             dataset is not None,
             f'A {type(sampler).__name__} does not say which dataset it is '
@@ -167,7 +169,7 @@ class AUSAMBatchSampler(BatchSampler):
         self.skip = 0
         self.origins = Origins(dataset)
         self.keys = torch.full((len(self.origins), ), _UNKNOWN)
-        self.trained: int | None = None
+        self.trained = 0
         self._number = 0  # of the next batch to select
         self._pending: dict[int, _Pending] = {}  # by number, of this process
         self._new_rows = [_NO_ROWS]
@@ -188,8 +190,6 @@ class AUSAMBatchSampler(BatchSampler):
             selector = self._selector()
             if selector is not None:
                 selector.connect(self)
-                if self.trained is None:
-                    self.trained = selector.num_steps
                 if first:
                     self._find_number()
             first = False
@@ -224,7 +224,7 @@ class AUSAMBatchSampler(BatchSampler):
         """
         entries = _entries_of(data)
         require(
-            entries is not None,
+            entries,
             'AUSAMBatchSampler has selected this batch, but its data samples '
             'do not say so, and AUSAM would select from it once more: keep '
             'their meta information in collate_fn, or leave train_dataloader.'
@@ -246,9 +246,11 @@ class AUSAMBatchSampler(BatchSampler):
             torch.isin(place, selection.ascent_in_descent).nonzero().flatten(),
             effective_size=selection.effective_size, loaded=num,
             origins=self.origins.of(indices[place]))
-        if selection.descent_weights is not None:
-            part.descent_weights = selection.descent_weights[place]
-            part.ascent_weights = selection.ascent_weights[torch.searchsorted(
+        descent_weights, ascent_weights = (selection.descent_weights,
+                                           selection.ascent_weights)
+        if descent_weights is not None and ascent_weights is not None:
+            part.descent_weights = descent_weights[place]
+            part.ascent_weights = ascent_weights[torch.searchsorted(
                 selection.ascent_in_descent, place[part.ascent])]
         if not len(part.ascent):  # a collate_fn has dropped them
             part.ascent = part.descent
@@ -335,14 +337,15 @@ class AUSAMBatchSampler(BatchSampler):
         return pending.selection if same else None
 
 
-def _entries_of(data: Any) -> list[Entry] | None:
-    """The entries of a batch's samples, or None if any has none."""
+def _entries_of(data: Any) -> list[Entry]:
+    """The entries of a batch's samples; none if any sample has none."""
     samples = data.get('data_samples') if isinstance(data, Mapping) else None
-    if samples is None or isinstance(samples, Tensor) or not len(samples):
-        return None
-    entries = [sample.get(_ENTRY) if hasattr(sample, 'get') else None
-               for sample in samples]
-    return None if None in entries else entries
+    if samples is None or isinstance(samples, Tensor):
+        return []
+    entries: list[Any] = [
+        sample.get(_ENTRY) if hasattr(sample, 'get') else None
+        for sample in samples]
+    return [] if None in entries else entries
 
 
 def counts_epochs(hub: MessageHub) -> bool:
@@ -354,13 +357,13 @@ def counts_epochs(hub: MessageHub) -> bool:
     return (hub.runtime_info.get('max_epochs') or 1) > 1
 
 
-def load_each(dataset: Any, indices: list[int]) -> list:
+def load_each(dataset: Any, indices: list[int]) -> list[Any]:
     """The samples with these indices, as a data loader would load them."""
     return [dataset[index] for index in indices]
 
 
-def _load_with_entries(load: Callable[[list[int]], list],
-                       indices: list[int]) -> list:
+def _load_with_entries(load: Callable[[list[int]], list[Any]],
+                       indices: list[int]) -> list[Any]:
     """Loads samples, in whichever process, and hands out their entries."""
     samples = load([int(index) for index in indices])
     return [
@@ -370,7 +373,7 @@ def _load_with_entries(load: Callable[[list[int]], list],
     ]
 
 
-def _with_entry(sample: Any, entry: Entry) -> dict:
+def _with_entry(sample: Any, entry: Entry) -> dict[str, Any]:
     data_sample = sample.get('data_samples') if isinstance(
         sample, Mapping) else None
     if not isinstance(data_sample, BaseDataElement):

@@ -1,7 +1,5 @@
 """The ADLP table: what is known of each training sample."""
 
-from typing import Dict, List, Tuple
-
 import torch
 from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
@@ -123,7 +121,7 @@ class SampleHistory:
         old = self._means[rows]
         self._means[rows] = old + (sums - old * added) / self._counts[rows]
 
-    def state_dict(self) -> Dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The table as tensors: ``keys``, ``means``, ``counts``, each (n, ).
 
         Returns:
@@ -135,7 +133,7 @@ class SampleHistory:
             'counts': self._counts[:self._size].clone()
         }
 
-    def load_state_dict(self, state_dict: Dict[str, Tensor]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Replaces the table by a saved one.
 
         Args:
@@ -190,13 +188,13 @@ class SampleHistory:
         return torch.arange(start, self._size)
 
     def _rebuild_index(self) -> None:
-        self._unsorted: Dict[int, int] = {}
+        self._unsorted: dict[int, int] = {}
         self._sorted_keys, self._sorted_rows = torch.sort(
             self._keys[:self._size])
 
 
 def gather_observations(keys: Tensor, values: Tensor,
-                        *more: Tensor) -> Tuple[Tensor, ...]:
+                        *more: Tensor) -> tuple[Tensor, ...]:
     """What all processes observed in a step, the same in each of them.
 
     Two collectives: of one integer, and of 16 bytes a sample.
@@ -213,11 +211,11 @@ def gather_observations(keys: Tensor, values: Tensor,
     if get_world_size() == 1:
         return keys, values, *more
     rows = torch.stack([keys, values.view(torch.int64), *more], dim=1)
-    keys, values, *more = torch.cat(gather_rows(rows)).t().contiguous()
-    return keys, values.view(torch.float64), *more
+    columns = torch.cat(gather_rows(rows)).t().contiguous()
+    return columns[0], columns[1].view(torch.float64), *columns[2:]
 
 
-def gather_rows(rows: Tensor) -> List[Tensor]:
+def gather_rows(rows: Tensor) -> list[Tensor]:
     """The rows of all processes, of which each may have another number.
 
     Args:

@@ -1,7 +1,7 @@
 """InfoBatch's samples: those that are learned well are left out at random."""
 
 import math
-from typing import Iterator, Optional, Sized
+from collections.abc import Iterator, Sized
 
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -17,12 +17,17 @@ from .history import gather_observations
 class InfoBatchSampler(Sampler):
     """Leaves out samples whose loss is below the mean, with probability r.
 
-    The sampler of Qin et al., InfoBatch, ICLR 2024. The mean is that of all
-    losses known when the epoch starts. Those below it that are kept weigh
-    1 / (1 - r), so that the expected sum of the losses is that of all
-    samples. A sample without a known loss is never left out, so the first
-    epoch is a whole one; so is every epoch that reaches into the last
-    1 - delta of the training.
+    Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data
+    Pruning", ICLR 2024 (arXiv 2303.04947).
+
+    The mean is that of all losses known when the epoch starts. Those below it
+    that are kept weigh 1 / (1 - r), so that the expected sum of the losses is
+    that of all samples. A sample without a known loss is never left out, so
+    the first epoch is a whole one; so is every epoch that reaches into the
+    last 1 - delta of the training.
+
+    Cost: 1 - r * s times the wrapper's in the epochs that leave samples out, s
+    the ratio of samples below the mean: 0.75 if it is a half.
 
     :class:`InfoBatchHook` brings the losses and applies the weights.
 
@@ -69,7 +74,7 @@ class InfoBatchSampler(Sampler):
                  r: float = 0.5,
                  delta: float = 0.875,
                  shuffle: bool = True,
-                 seed: Optional[int] = None) -> None:
+                 seed: int | None = None) -> None:
         require(
             is_number(r) and 0 <= r < 1,
             f'r={r!r} is no probability to leave samples out with: set '
@@ -83,7 +88,7 @@ class InfoBatchSampler(Sampler):
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
         self.rank, self.world_size = get_dist_info()
-        self.max_epochs: Optional[int] = None
+        self.max_epochs: int | None = None
         self.epoch = 0
         self.losses = torch.full((len(dataset), ), math.nan)
         self.below = torch.zeros(len(dataset), dtype=torch.bool)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
+from ..internals import has_copies, original_index
+
 
 class Origins:
     """Numbers the samples of a dataset, its copies of a sample alike.
@@ -26,14 +28,17 @@ class Origins:
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._parts = []
+        self._parts: list[Origins] = []
+        self._ends: list[int] = []  # of the parts' indices
+        self._firsts: list[int] = []  # numbers of the parts' first samples
         self.straight = False  # whether every index is a sample of its own
         if isinstance(dataset, ConcatDataset):
             self._parts = [Origins(part) for part in dataset.datasets]
-            self._ends = list(accumulate(map(len, dataset.datasets)))
+            parts: list[Any] = dataset.datasets
+            self._ends = [*accumulate(map(len, parts))]
             self._firsts = [0, *accumulate(map(len, self._parts))]
             self.straight = all(part.straight for part in self._parts)
-        elif hasattr(dataset, '_get_ori_dataset_idx'):
+        elif has_copies(dataset):
             self._parts = [Origins(dataset.dataset)]
         else:
             self.straight = True
@@ -69,7 +74,7 @@ class Origins:
         if self.straight:
             return index
         if not isinstance(self._dataset, ConcatDataset):
-            return self._parts[0](self._dataset._get_ori_dataset_idx(index))
+            return self._parts[0](original_index(self._dataset, index))
         part = bisect_right(self._ends, index)
         within = index - (self._ends[part - 1] if part else 0)
         return self._firsts[part] + self._parts[part](within)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+NO_SAMPLES = torch.empty(0, dtype=torch.int64)
+
 
 @dataclass
 class Selection:
@@ -26,12 +28,12 @@ class Selection:
         effective_size (float, optional): How many samples share the
             probability, (sum q)^2 / sum q^2, between 1 and b. Defaults to
             None, for b.
-        loaded (int, optional): Samples of the batch that were loaded, to
-            which the positions refer. Defaults to None, for b.
-        keys (Tensor, optional): Keys of the loaded samples, shape
-            (loaded, ), int64 (see :func:`sample_keys`). Defaults to None.
-        origins (Tensor, optional): Their numbers in the dataset, shape
-            (loaded, ), int64 (see :class:`Origins`). Defaults to None.
+        loaded (int): Samples of the batch that were loaded, to which the
+            positions refer. Defaults to 0, for b.
+        keys (Tensor): Keys of the loaded samples, shape (loaded, ), int64
+            (see :func:`sample_keys`). Defaults to none of them.
+        origins (Tensor): Their numbers in the dataset, shape (loaded, ),
+            int64 (see :class:`Origins`). Defaults to none of them.
     """
     size: int
     descent: Tensor
@@ -39,13 +41,12 @@ class Selection:
     descent_weights: Tensor | None = None
     ascent_weights: Tensor | None = None
     effective_size: float | None = None
-    loaded: int | None = None
-    keys: Tensor | None = None
-    origins: Tensor | None = None
+    loaded: int = 0
+    keys: Tensor = NO_SAMPLES
+    origins: Tensor = NO_SAMPLES
 
     def __post_init__(self) -> None:
-        if self.loaded is None:
-            self.loaded = self.size
+        self.loaded = self.loaded or self.size
 
     @classmethod
     def full_batch(cls, size: int) -> Selection:

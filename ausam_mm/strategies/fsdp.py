@@ -6,6 +6,7 @@ from mmengine._strategy import FSDPStrategy
 from mmengine.dist import all_gather_object
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, STRATEGIES
+from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..engine.distributed import from_group_state, to_group_state
@@ -27,7 +28,7 @@ class ResumableFSDPStrategy(FSDPStrategy):
         >>> strategy = dict(type='ResumableFSDPStrategy')
     """
 
-    def optim_state_dict(self) -> dict:
+    def optim_state_dict(self) -> dict[str, Any]:
         """The optimizer's whole state, in the first process if so set.
 
         PyTorch (2.14) gathers each of a parameter's tensors into the same
@@ -58,7 +59,7 @@ class ResumableFSDPStrategy(FSDPStrategy):
                 states.setdefault(key, {}).update(of)
         return whole
 
-    def load_optim_state_dict(self, state_dict: dict) -> None:
+    def load_optim_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Gives the wrapper its shards of an optimizer's whole state.
 
         Args:
@@ -69,15 +70,16 @@ class ResumableFSDPStrategy(FSDPStrategy):
             optim_state_dict=state_dict)
         self.optim_wrapper.load_state_dict(from_group_state(local))
 
-    def _gathered(self, local: dict) -> dict:
+    def _gathered(self, local: dict[str, Any]) -> dict[str, Any]:
         return FullyShardedDataParallel.optim_state_dict(
             self.model, self.optim_wrapper.optimizer, local)
 
-    def build_optim_wrapper(self, optim_wrapper, model=None):
+    def build_optim_wrapper(self, optim_wrapper: Any,
+                            model: nn.Module | None = None) -> Any:
         """Builds the wrapper, with ``use_fsdp`` in a base that scales losses.
 
         Args:
-            optim_wrapper (Optimizer | OptimWrapper | dict): See
+            optim_wrapper (Optimizer | OptimWrapper | dict[str, Any]): See
                 :meth:`BaseStrategy.build_optim_wrapper`.
             model (nn.Module, optional): The wrapped model.
 

@@ -3,9 +3,6 @@
 The reference is the module itself on one sample at a time.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -13,8 +10,7 @@ from torch import nn
 import ausam_mm
 from ausam_mm.losses import PerSampleLosses
 
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools/analysis_tools'))
-from _loss_cases import (  # noqa: E402
+from .loss_cases import (
     CASES,
     HEATMAPS,
     LABELS,
@@ -26,11 +22,11 @@ from _loss_cases import (  # noqa: E402
     C,
     Holder,
     N,
-    is_known,  # noqa: E402
+    is_known,
     one,
     watched,
 )
-from _loss_cases import build_loss as build  # noqa: E402
+from .loss_cases import build_loss as build
 
 
 def build_loss(package, kind, options):

@@ -1,7 +1,6 @@
 """The benchmark: what it counts, in which order it runs, what it writes."""
 
 import json
-import sys
 
 import cv2
 import numpy as np
@@ -9,12 +8,11 @@ import pytest
 import torch
 
 from ausam_mm.sampling import sample_keys
+from ausam_mm.tooling.runner import read_config
+from ausam_mm.tooling.settings import Setup, scope_of
+from tools.analysis_tools import benchmark
 
 from .test_tools import ROOT
-
-for folder in ('tools', 'tools/analysis_tools'):
-    sys.path.insert(0, str(ROOT / folder))
-import benchmark  # noqa: E402
 
 DIGITS = str(
     ROOT / 'configs/classification/digits/resnet18-c16_b64_digits.py')
@@ -72,7 +70,7 @@ def test_a_sample_that_only_goes_forwards_costs_a_third():
     cost = benchmark.costs(dict(
         samples_loaded=12, samples_backpropagated=6, samples_scored=12))
     assert cost == dict(passes=0.5, cost=pytest.approx(0.5 + 1 / 3))
-    plain = benchmark.count(object())
+    plain = Setup('OptimWrapper', None, None).count()
     assert benchmark.costs(plain) == dict(passes=1, cost=1)
 
 
@@ -116,7 +114,7 @@ def test_the_same_weights_data_and_number_of_steps():
     first, second = (batch for case in (case, again) for batch in case.batches)
     assert all(map(torch.equal, first['inputs'], second['inputs']))
     assert len(set(sample_keys(first).tolist())) == 4
-    with benchmark.scope_of(case.cfg):
+    with scope_of(case.cfg):
         one, other = (benchmark.build(case, setting, args)
                       for setting in ('OptimWrapper', 'SAM rho=0.3'))
     assert all(map(torch.equal, one.model.parameters(),
@@ -136,7 +134,7 @@ def test_the_same_weights_data_and_number_of_steps():
 ])
 def test_the_warm_up_is_over_unless_it_is_asked_for(setting, expected):
     args = parsed(DIGITS)
-    cfg = benchmark.read_config(DIGITS)
+    cfg = read_config(DIGITS)
     wrapper = benchmark.configure(cfg, setting, args).optim_wrapper
     assert {key: value for key, value in wrapper.items()
             if key.startswith(('warmup', 'ramp'))} == expected

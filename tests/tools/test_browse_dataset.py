@@ -1,16 +1,12 @@
 """What is drawn is what the network is given."""
 
-import sys
-
 import cv2
 import numpy as np
 from mmengine.config import Config
 
-from .test_tools import ROOT, data, run  # noqa: F401
+from tools.visualization import browse_dataset
 
-for folder in ('tools', 'tools/visualization'):
-    sys.path.insert(0, str(ROOT / folder))
-import browse_dataset  # noqa: E402
+from .test_tools import ROOT, data, run  # noqa: F401
 
 BROWSE = ROOT / 'tools' / 'visualization' / 'browse_dataset.py'
 POSE = 'configs/pose/figures/simcc_res18-c16_b64_figures-64x64.py'

@@ -141,7 +141,7 @@ def test_lspets_config_reads_it_and_swaps_left_and_right(tmp_path):
     import ausam_mm  # noqa: F401
     register_all_modules()
     cfg = Config.fromfile(
-        ROOT / 'configs/pose/lspet/simcc_res18_ausam_b32_lspet-128x96.py')
+        ROOT / 'configs/pose/lspet/simcc_res18_b32_lspet-128x96.py')
     data = cfg.train_dataloader.dataset
     data.data_root = str(tmp_path / 'data' / 'lspet')
     dataset = DATASETS.build(data)
@@ -178,7 +178,7 @@ def test_images_of_imagenets_size_are_what_mmpretrain_reads(tmp_path):
 @pytest.mark.parametrize('files,message', [
     ({'a.jpg': jpeg(499, 900)}, 'has no image of 500x375 pixels or more'),
     ({'a.jpg': b'torn'}, 'a.jpg is no image'),
-    (None, 'is damaged, or no .tar'),
+    (None, 'is damaged, or another kind of file'),
 ])
 def test_photographs_that_do_not_do(files, message, tmp_path):
     path = tmp_path / 'photographs.tar'
@@ -205,10 +205,10 @@ DAMAGED = [
     ('tiny_imagenet.py', dict(TINY, **{
         'tiny-imagenet-200/train/n1/images/n1_0.JPEG': b'torn'}),
      'n1_0.JPEG is no image'),
-    ('tiny_imagenet.py', None, 'is damaged .*download it again'),
+    ('tiny_imagenet.py', None, 'is damaged, or another .*download'),
     ('lspet.py', without(lspet()[0], 'joints.mat'), 'has no joints.mat'),
     ('lspet.py', without(lspet()[0], 'im00002'), 'it is not whole'),
-    ('lspet.py', None, 'is damaged .*download it again'),
+    ('lspet.py', None, 'is damaged, or another .*download'),
 ]
 
 

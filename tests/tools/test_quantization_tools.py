@@ -1,7 +1,6 @@
-"""The commands for quantised models: export, costs, histograms."""
+"""The commands for quantized models: export, costs, histograms."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -9,19 +8,18 @@ from mmengine.config import Config
 from torch import nn
 
 from ausam_mm.quantization import Agreement, quantize_model
+from ausam_mm.tooling.made_up_data import make_inputs
+from ausam_mm.tooling.settings import build_model, scope_of
+from tools.analysis_tools import model_cost
+from tools.analysis_tools import quantization_histograms as histograms
+from tools.deployment import export_onnx as export_command
 
 from .test_tools import ROOT
 
-for folder in ('tools', 'tools/analysis_tools', 'tools/deployment'):
-    sys.path.insert(0, str(ROOT / folder))
-import export_onnx as export_command  # noqa: E402
-import model_cost  # noqa: E402
-import quantization_histograms as histograms  # noqa: E402
-
 
 @pytest.fixture
-def quantised(monkeypatch, tmp_path):
-    """A config and a checkpoint of a quantised model, and the model."""
+def quantized(monkeypatch, tmp_path):
+    """A config and a checkpoint of a quantized model, and the model."""
     monkeypatch.setenv('LOCAL_RANK', '0')  # set by the tool otherwise
     monkeypatch.chdir(tmp_path)
     cfg = Config.fromfile(
@@ -34,9 +32,9 @@ def quantised(monkeypatch, tmp_path):
     cfg.model = dict(type='LSQModel', architecture=architecture)
     cfg.train_dataloader.batch_size = 4
     cfg.dump('config.py')
-    with histograms.scope_of(cfg):
+    with scope_of(cfg):
         torch.manual_seed(0)
-        model = histograms.build_model(cfg).train()
+        model = build_model(cfg).train()
         for _ in range(20):  # BatchNorm's statistics
             model(torch.randn(8, 3, 16, 16), None)
     with torch.no_grad():  # some beyond the smallest level
@@ -83,7 +81,7 @@ def test_costs_of_a_model_computed_by_hand():
         macs=3780 + 3360 + 80 + 2240, bops=9460 * 1024)
 
 
-def test_the_cost_command(quantised, capsys):
+def test_the_cost_command(quantized, capsys):
     model_cost.main(['config.py', '--out', 'cost.json'])
     printed = capsys.readouterr().out
     with open('cost.json') as file:
@@ -100,8 +98,8 @@ def test_the_cost_command(quantised, capsys):
         assert '| head.fc |' in file.read()
 
 
-def test_histograms_against_a_plain_computation(quantised, capsys):
-    cfg, model = quantised
+def test_histograms_against_a_plain_computation(quantized, capsys):
+    cfg, model = quantized
     histograms.main([
         'config.py', 'model.pth', '--data', 'made-up', '--batches', '2',
         '--layers', 'backbone.layer1.0.conv1', 'head.fc', '--json', 'h.json',
@@ -116,9 +114,9 @@ def test_histograms_against_a_plain_computation(quantised, capsys):
     layer = model.backbone.layer1[0].conv1
     inputs = []
     layer.register_forward_pre_hook(lambda m, args: inputs.append(args[0]))
-    with histograms.scope_of(cfg), torch.no_grad():
+    with scope_of(cfg), torch.no_grad():
         for seed in range(2):
-            model(histograms.make_inputs(cfg, model, 4, 256, seed), None)
+            model(make_inputs(cfg, model, 4, 256, seed), None)
     for row, x, quantizer in (
             (weight, layer.weight.detach(), layer.weight_quantizer),
             (activation, torch.cat(inputs), layer.input_quantizer)):
@@ -147,19 +145,19 @@ def test_histograms_count_what_is_clipped_and_weights_once():
 
 
 @pytest.mark.parametrize('command, words', [
-    (['--layers', 'head.x'], 'no quantised layer'),
+    (['--layers', 'head.x'], 'no quantized layer'),
     (['--cfg-options', 'model.skip=["backbone","head"]'],
-     'no quantised layer')])
-def test_what_histograms_cannot_show(quantised, command, words):
+     'no quantized layer')])
+def test_what_histograms_cannot_show(quantized, command, words):
     with pytest.raises(SystemExit, match=words):
         histograms.main(['config.py', 'model.pth', *command])
 
 
-def test_the_export_command(quantised, capsys, monkeypatch):
+def test_the_export_command(quantized, capsys, monkeypatch):
     export_command.main(['config.py', 'model.pth', '--fold-bn', '--batch',
                          '2'])
     printed = capsys.readouterr().out
-    assert 'Written to model.onnx: 11 quantised layers, input 3x16x16' in \
+    assert 'Written to model.onnx: 11 quantized layers, input 3x16x16' in \
         printed
     assert '2 images' in printed and 'equal predictions 100.0%' in printed
     with pytest.raises(SystemExit, match='There is no checkpoint'):

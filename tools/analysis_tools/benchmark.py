@@ -20,52 +20,37 @@ import argparse
 import copy
 import inspect
 import itertools
-import json
 import os
-import shlex
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import OPTIM_WRAPPERS
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import set_random_seed
 from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _benchmark_report import draw, parts_of  # noqa: E402
-from _common import (  # noqa: E402
+from ausam_mm.sampling import batch_size, take
+from ausam_mm.tooling import settings as tooling
+from ausam_mm.tooling.made_up_data import make_batch
+from ausam_mm.tooling.plots import plot_ratios
+from ausam_mm.tooling.reports import (
+    Parts,
+    compare_pairs,
     machine,
-    parse_setting,
-    set_dataloader_defaults,
+    print_result,
+    write_summary,
 )
-from _made_up_data import make_batch  # noqa: E402
-from _settings import (  # noqa: E402
-    COUNTERS,
-    Setup,
-    build_setup,
-    check,
-    check_device,
-    count,
-    is_finite,
-    merge,
-    positive,
-    read_config,
-    scope_of,
-)
-from _tables import markdown_of, table_of  # noqa: E402
-from train import swap_wrapper  # noqa: E402
-
-import ausam_mm  # noqa: E402, F401
-from ausam_mm.sampling import batch_size, take  # noqa: E402
+from ausam_mm.tooling.runner import read_config, set_dataloader_defaults
+from ausam_mm.tooling.settings import COUNTERS, Setup, positive, scope_of
 
 SETTINGS = ('OptimWrapper', 'SAM', 'AUSAM alpha=0.5', 'AUSAM alpha=0.6',
             'AUSAM alpha=(0.25,0.75)')
@@ -76,46 +61,22 @@ FORWARD = 1 / 3
 
 @dataclass
 class Case:
-    """A config with its data.
-
-    Attributes:
-        name (str): The config's name.
-        path (str): The config as the command line has it.
-        cfg (Config): The config, without any options.
-        batches (list): Batches in memory.
-        loader (DataLoader, optional): The loader of real data.
-    """
+    """A config without any options, its batches in memory, and its loader."""
     name: str
     path: str
     cfg: Config
     batches: list
-    loader: Optional[DataLoader] = None
+    loader: DataLoader | None = None
 
 
 def configure(cfg: Config, setting: str, args: argparse.Namespace) -> Config:
-    """A config with a setting's wrapper and options, and without warm-up.
-
-    Args:
-        cfg (Config): The config; it stays as it is.
-        setting (str): The setting.
-        args (Namespace): The parsed arguments.
-
-    Returns:
-        Config: The new config.
-
-    Raises:
-        SystemExit: If the setting cannot be used.
-    """
-    parsed = parse_setting(setting)
-    if any(option.startswith('train_dataloader.')
-           for option in parsed['options']):
+    """A copy of a config with a setting, and without warm-up."""
+    name, options = tooling.parse_setting(setting)
+    if any(option.startswith('train_dataloader.') for option in options):
         raise SystemExit(f'The setting {setting!r}: all wrappers get the same '
                          'batches, so change them with --cfg-options.')
-    cfg = copy.deepcopy(cfg)
-    swap_wrapper(cfg, parsed['name'])
-    merge(cfg, [*args.cfg_options, *parsed['options']])
-    kind = OPTIM_WRAPPERS.get(parsed['name'])
-    known = {name for parent in kind.__mro__
+    cfg = tooling.configure(cfg, setting, args.cfg_options)
+    known = {name for parent in OPTIM_WRAPPERS.get(name).__mro__
              for name in inspect.signature(parent.__init__).parameters}
     for name, iterations in (('warmup', 1), ('ramp', 0)):
         names = {f'{name}_iters', f'{name}_epochs'}
@@ -125,26 +86,15 @@ def configure(cfg: Config, setting: str, args: argparse.Namespace) -> Config:
 
 
 def prepare(path: str, args: argparse.Namespace) -> Case:
-    """Reads a config, checks all settings on it, and gets its data.
-
-    Args:
-        path (str): The config.
-        args (Namespace): The parsed arguments.
-
-    Returns:
-        Case: The config and its data.
-
-    Raises:
-        SystemExit: If a setting or the data cannot be used.
-    """
+    """Reads a config, checks all settings on it, and gets its data."""
     cfg = read_config(path)
     case = Case(Path(path).stem, path, cfg, [])
-    for setting in args.wrappers:
-        check(configure(cfg, setting, args), setting)
+    for setting in args.settings:
+        configure(cfg, setting, args)
     with_data = copy.deepcopy(cfg)
     set_dataloader_defaults(
         with_data, ['train_dataloader'], pin_memory=args.device != 'cpu')
-    merge(with_data, args.cfg_options)
+    tooling.merge(with_data, args.cfg_options)
     if args.batch_size:
         with_data.train_dataloader.batch_size = args.batch_size
     set_random_seed(args.seed)
@@ -157,26 +107,11 @@ def prepare(path: str, args: argparse.Namespace) -> Case:
                 print(f'Left out of the pipeline of {case.name}: {line}',
                       file=sys.stderr)
         else:
-            case.loader = make_loader(with_data, args.seed)
+            with_data.train_dataloader.drop_last = True
+            case.loader = tooling.make_loader(
+                with_data, args.seed, ', or leave --data real out')
             case.batches.extend(itertools.islice(case.loader, LOADED))
     return case
-
-
-def make_loader(cfg: Config, seed: int) -> DataLoader:
-    """The config's train_dataloader, without an incomplete last batch."""
-    cfg.train_dataloader.drop_last = True
-    try:
-        loader = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
-    except (OSError, RuntimeError) as error:
-        raise SystemExit(
-            f'The training data cannot be read ({error}): name their place '
-            'with --cfg-options train_dataloader.dataset.data_root=FOLDER, or '
-            'leave --data real out.') from error
-    if not len(loader):
-        raise SystemExit(
-            f'The {len(loader.dataset)} training samples are less than a '
-            'batch: take a smaller --batch-size.')
-    return loader
 
 
 def endless(loader: DataLoader) -> Iterator[dict]:
@@ -187,8 +122,8 @@ def endless(loader: DataLoader) -> Iterator[dict]:
 
 def build(case: Case, setting: str, args: argparse.Namespace) -> Setup:
     """A model and its wrapper, the same initial weights for each setting."""
-    setup = build_setup(
-        configure(case.cfg, setting, args), setting, args.device, args.seed)
+    setup = tooling.build_setup(
+        configure(case.cfg, setting, args), setting, args)
     rounds = 1 if case.loader is None else 2
     setup.wrapper.initialize_count_status(
         setup.model, 0, args.warmup + rounds * args.steps * args.block)
@@ -206,50 +141,25 @@ def run_block(setup: Setup, batches: Iterator[dict], steps: int,
     return time.perf_counter() - start
 
 
-def interleave(setups: List[Setup], batches: List[Iterator[dict]],
-               args: argparse.Namespace, label: str) -> List[List[float]]:
-    """Runs the rounds.
-
-    Args:
-        setups (list[Setup]): The setups, each of which runs a block in turn.
-        batches (list[Iterator]): The batches of each.
-        args (Namespace): The parsed arguments.
-        label (str): What the progress bar says.
-
-    Returns:
-        list[list[float]]: Seconds of each setup's block in each round.
-    """
+def interleave(setups: list[Setup], batches: list[Iterator[dict]],
+               args: argparse.Namespace, label: str) -> list[dict]:
+    """Runs the rounds; step times and paired ratios to the first setting."""
     times = [[] for _ in setups]
     for _ in track(range(args.steps), label, console=Console(stderr=True)):
         for i, setup in enumerate(setups):
             times[i].append(
                 run_block(setup, batches[i], args.block, args.device))
-    return times
+    return [dict(
+        compare_pairs(seconds, times[0]), seconds=seconds,
+        milliseconds=1000 * statistics.median(seconds) / args.block,
+        mean=sum(seconds) / sum(times[0])) for seconds in times]
 
 
-def compare(times: List[List[float]], block: int) -> List[dict]:
-    """Median step time and paired ratios to the first, by setup."""
-    rows = []
-    for seconds in times:
-        ratios = [a / b for a, b in zip(seconds, times[0])]
-        low, median, high = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
-        rows.append(dict(
-            milliseconds=1000 * statistics.median(seconds) / block,
-            ratio=median, quartiles=[low, high], ratios=ratios,
-            mean=sum(seconds) / sum(times[0]),
-            seconds=seconds))
-    return rows
+def costs(counted: dict[str, int]) -> dict:
+    """Passes and theoretical cost of the steps, a step of SGD being 1.
 
-
-def costs(counted: Dict[str, int]) -> dict:
-    """Passes and theoretical cost of the steps, a plain step's being 1.
-
-    Args:
-        counted (dict[str, int]): What the counters moved by.
-
-    Returns:
-        dict: ``passes`` are samples back-propagated a sample loaded; in
-        ``cost`` each sample that only went forwards counts a third.
+    ``passes`` are samples back-propagated a sample loaded; in ``cost`` each
+    sample that only went forwards counts a third.
     """
     loaded, passed, scored = (counted[name] for name in COUNTERS)
     if not loaded:
@@ -258,27 +168,18 @@ def costs(counted: Dict[str, int]) -> dict:
                 cost=(passed + FORWARD * scored) / loaded)
 
 
-def measure(case: Case, args: argparse.Namespace) -> List[dict]:
-    """Everything about a config, a row a setting.
-
-    Args:
-        case (Case): The config and its data.
-        args (Namespace): The parsed arguments.
-
-    Returns:
-        list[dict]: The rows, as summary.json has them.
-    """
-    setups = [build(case, setting, args) for setting in args.wrappers]
+def measure(case: Case, args: argparse.Namespace) -> list[dict]:
+    """The rows of a config, one a setting, as summary.json has them."""
+    setups = [build(case, setting, args) for setting in args.settings]
     kept = [itertools.cycle(case.batches) for _ in setups]
     for setup, batches in zip(setups, kept):
-        if args.warmup:
-            run_block(setup, batches, args.warmup, args.device)
-    before = [count(setup.wrapper) for setup in setups]
-    rows = compare(interleave(setups, kept, args, case.name), args.block)
-    # A plain wrapper counts nothing: its samples pass once.
+        run_block(setup, batches, args.warmup, args.device)
+    before = [setup.count() for setup in setups]
+    rows = interleave(setups, kept, args, case.name)
+    # OptimWrapper counts nothing: its samples pass once.
     loaded = batch_size(case.batches[0]) * args.steps * args.block
     for setup, start, row in zip(setups, before, rows):
-        end = count(setup.wrapper)
+        end = setup.count()
         counted = {name: end[name] - start[name] for name in COUNTERS}
         if not counted['samples_loaded']:
             counted.update(samples_loaded=loaded,
@@ -289,12 +190,12 @@ def measure(case: Case, args: argparse.Namespace) -> List[dict]:
         # One loader for all, as several would work at each other's expense.
         shared = endless(case.loader)
         next(shared)  # starts its workers
-        times = interleave(setups, [shared] * len(setups), args,
-                           f'{case.name}, with the data loader')
-        for row, timed in zip(rows, compare(times, args.block)):
+        for row, timed in zip(rows, interleave(
+                setups, [shared] * len(setups), args,
+                f'{case.name}, with the data loader')):
             row['with_loader'] = timed
     for setup, row in zip(setups, rows):
-        row['finite'] = is_finite(setup)
+        row['finite'] = setup.is_finite()
     return rows
 
 
@@ -322,7 +223,7 @@ def peak_memory(case: Case, setting: str, args: argparse.Namespace) -> float:
 
 def print_memory(case: Case, args: argparse.Namespace) -> None:
     """Trains a few steps and prints the most memory that they took."""
-    setup, data = build(case, args.wrappers[0], args), case.batches[0]
+    setup, data = build(case, args.settings[0], args), case.batches[0]
     if args.device != 'cpu':
         device = torch.get_device_module(args.device)
         run_block(setup, iter([data]), 1, args.device)
@@ -347,29 +248,77 @@ def shape_of(batch: dict) -> str:
     return 'x'.join(map(str, shape)) or 'of several views'
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('configs', nargs='+', metavar='CONFIG',
-                        help='a file, or package::path')
-    parser.add_argument('--wrappers', nargs='+', metavar='SETTING',
-                        default=list(SETTINGS),
-                        help='ratios are to the first; the default is\n'
-                        f'{", ".join(SETTINGS)}')
+def title_of(result: dict) -> str:
+    """What was run, in a line."""
+    return (f'{result["config"]}: batch {result["batch_size"]}, inputs '
+            f'{result["inputs"]}, {result["rounds"]} rounds of '
+            f'{result["block"]}')
+
+
+def parts_of(result: dict) -> Parts:
+    """Title, rows and legend of a config's table."""
+    rows = result['rows']
+    legend = (f'ratio: to {rows[0]["setting"]} in the same round, median; '
+              'passes: samples back-propagated a sample loaded; cost: the '
+              'same, where a sample that only went forwards counts a third; '
+              'samples: back-propagated in a step; ')
+    legend += '*: with the data loader.' if 'with_loader' in rows[0] else \
+        'mean: ratio of the times of all rounds.'
+    return title_of(result), [cells_of(row) for row in rows], legend
+
+
+def cells_of(row: dict) -> dict[str, str]:
+    """A row of the tables, by the head of its column."""
+    def times(timed, mark=''):
+        low, high = timed['quartiles']
+        return {f'step{mark}\n[ms]': f'{timed["milliseconds"]:.1f}',
+                f'ratio{mark}': f'{timed["ratio"]:.2f}',
+                f'quartiles{mark}': f'{low:.2f}-{high:.2f}'}
+
+    per_step = row['samples_backpropagated'] / row['steps']
+    cells = {'wrapper': row['setting'], **times(row),
+             'passes': f'{row["passes"]:.2f}', 'cost': f'{row["cost"]:.2f}',
+             'samples': f'{per_step:.1f}'}
+    if 'with_loader' in row:
+        cells.update(times(row['with_loader'], '*'))
+    else:  # both would leave the settings no room
+        cells['mean'] = f'{row["mean"]:.2f}'
+    if 'peak_mib' in row:
+        cells['peak\n[MiB]'] = f'{row["peak_mib"]:.0f}'
+    return cells
+
+
+def draw(axis, rows: list[dict]) -> None:
+    """Quartiles, medians and ranges of a config's ratios."""
+    timed = {'': (rows, 'tab:blue')}
+    if 'with_loader' in rows[0]:
+        timed[' with loader'] = (
+            [row['with_loader'] for row in rows], 'tab:orange')
+    width = 0.6 / len(timed)
+    for i, (label, (parts, color)) in enumerate(timed.items()):
+        y = np.arange(len(rows)) + (i - (len(timed) - 1) / 2) * width
+        low, high = np.array([part['quartiles'] for part in parts]).T
+        axis.barh(y, high - low, 0.8 * width, low, color=color, alpha=0.5,
+                  edgecolor='black', label=f'quartiles{label}')
+        axis.hlines(y, *np.array([part['range'] for part in parts]).T,
+                    color='black', linewidth=1)
+        axis.plot([part['ratio'] for part in parts], y, 'k.',
+                  label=None if i else 'median')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = tooling.settings_parser(__doc__, '--wrappers', SETTINGS)
     parser.add_argument('--steps', type=positive, default=20,
                         help='rounds (20)')
     parser.add_argument(
         '--block', type=positive, default=1,
-        help='steps of each wrapper in a round (1): 10 for methods that climb '
-        'only\nevery k-th step, and with loader workers more than they load '
-        'ahead')
+        help='steps of each wrapper in a round (1): 10 for methods that '
+        'perturb only\nevery k-th step, and with loader workers more than '
+        'they load ahead')
     parser.add_argument('--warmup', type=positive, default=3,
                         help='steps of each wrapper before the rounds (3)')
     parser.add_argument('--batch-size', type=positive,
                         help="the default is the config's")
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, ...')
-    parser.add_argument('--seed', type=int, default=0,
-                        help='of weights, data and draws (0)')
     parser.add_argument('--data', choices=['made-up', 'real'],
                         default='made-up', help="real: the config's own")
     parser.add_argument(
@@ -378,18 +327,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         'to\nthe inputs that the table names (256)')
     parser.add_argument('--no-memory', action='store_true',
                         help='do not measure peak memory')
-    parser.add_argument('--out', type=Path, help='folder of the results; the '
-                        'default is\nwork_dirs/benchmark/<first config>')
-    parser.add_argument('--cfg-options', nargs='+', default=[],
-                        help='settings of all configs, key=value')
     parser.add_argument('--only-memory', action='store_true',
                         help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    check_device(parser, args.device)
-    return args
+    return parser.parse_args(argv)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     # All of them before anything runs.
     cases = [prepare(path, args) for path in args.configs]
@@ -398,8 +341,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             print_memory(cases[0], args)
         return
     out = args.out or Path('work_dirs/benchmark') / cases[0].name
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(machine())
+    print(machine())
     results = []
     for case in cases:
         with scope_of(case.cfg):
@@ -411,25 +353,16 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             config=case.name, path=case.path, rounds=args.steps,
             block=args.block, inputs=shape_of(case.batches[0]),
             batch_size=batch_size(case.batches[0]), rows=rows))
-        console.print(table_of(*parts_of(results[-1])))
-        for row in rows:
-            if not row['finite']:
-                console.print(
-                    f'The training of {row["setting"]} overflowed, so that '
-                    'its steps may be cheaper than usual: lower the learning '
-                    'rate, --cfg-options optim_wrapper.optimizer.lr=1e-3.',
-                    markup=False)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'summary.md').write_text('\n'.join(
-        [*(markdown_of(*parts_of(result)) for result in results), machine(),
-         '']))
-    (out / 'summary.json').write_text(json.dumps(dict(
-        machine=machine(), command=shlex.join(
-            sys.argv if argv is None else ['benchmark.py', *argv]),
-        device=args.device, seed=args.seed, data=args.data,
-        results=results), indent=2))
-    draw(results, out / 'ratios.png')
-    console.print(f'Written to {out}: summary.md, summary.json, ratios.png.')
+        print_result(results[-1], parts_of)
+    write_summary(out, [*map(parts_of, results)], argv or sys.argv,
+                  device=args.device, seed=args.seed, data=args.data,
+                  results=results)
+    # Costs are in steps of SGD, ratios are to the first wrapper.
+    plot_ratios(
+        results, out / 'ratios.png', 'step time', title_of, draw,
+        lambda rows: [row['cost'] / rows[0]['cost'] for row in rows],
+        'theoretical cost')
+    print(f'Written to {out}: summary.md, summary.json, ratios.png.')
 
 
 if __name__ == '__main__':

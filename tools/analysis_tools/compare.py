@@ -8,7 +8,7 @@ seconds and back-propagated samples (curves.png).
 
 A setting is a wrapper with its options, and options of the config, which have
 a dot: 'AUSAM alpha=(0.25,0.75) rho=0.1', 'OptimWrapper
-train_cfg.max_epochs=160'. A plain wrapper counts no samples: for it an
+train_cfg.max_epochs=160'. OptimWrapper counts no samples: for it an
 incomplete last batch counts as a whole one.
 """
 
@@ -19,33 +19,26 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List
 
-import matplotlib
+from matplotlib.figure import Figure
 from mmengine.config import Config
-from rich.console import Console
-from rich.table import Table
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _common import machine, parse_setting  # noqa: E402
-from _results import read_scalars, summarise  # noqa: E402
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+from ausam_mm.tooling.reports import console, table_of, write_summary
+from ausam_mm.tooling.results import Record, read_scalars, summarize
+from ausam_mm.tooling.settings import parse_setting
 
 TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 
 
 def train(config: str, setting: str, seed: int, folder: Path,
-          common: List[str]) -> List[dict]:
+          common: list[str]) -> list[Record]:
     """Runs tools/train.py, or goes on with it, and reads what it wrote."""
-    parsed = parse_setting(setting)
+    name, options = parse_setting(setting)
     command = [
         sys.executable, '-W', 'ignore', str(TRAIN), config, '--optim-wrapper',
-        parsed['name'], '--work-dir', str(folder), '--resume',
-        '--cfg-options', f'randomness.seed={seed}',
-        'default_hooks.logger.interval=1', 'log_processor.window_size=1',
-        *common, *parsed['options']
+        name, '--work-dir', str(folder), '--resume', '--cfg-options',
+        f'randomness.seed={seed}', 'default_hooks.logger.interval=1',
+        'log_processor.window_size=1', *common, *options
     ]
     done = folder / 'finished.json'
     if not done.exists() or json.loads(done.read_text()) != command[3:]:
@@ -61,7 +54,7 @@ def train(config: str, setting: str, seed: int, folder: Path,
     return read_scalars(folder)
 
 
-def curve(records: List[dict], metric: str, factor: float) -> List[dict]:
+def curve(records: list[Record], metric: str, factor: float) -> list[dict]:
     """Accuracy with epochs, seconds and passes up to each validation."""
     points = []
     epoch = seconds = passes = 0
@@ -76,19 +69,50 @@ def curve(records: List[dict], metric: str, factor: float) -> List[dict]:
     return points
 
 
-def draw(curves: Dict[str, List[List[dict]]], metric: str,
+def run(config: str, setting: str, seed: int, folder: Path,
+        args: argparse.Namespace) -> tuple[dict, list[dict]]:
+    """Trains with a setting and a seed: the row and the curve."""
+    records = train(config, setting, seed, folder, args.cfg_options)
+    points = curve(records, args.metric, args.factor)
+    if not points:
+        raise SystemExit(
+            f'{folder} has no metric {args.metric!r}: name one of '
+            f'{sorted({k for r in records for k in r})} with --metric.')
+    cfg = Config.fromfile(next(folder.glob('*.py')))
+    loaded = cfg.train_dataloader.batch_size * sum(
+        'loss' in r for r in records)
+    row = summarize(records, args.metric, args.factor, loaded)
+    for point in points:  # OptimWrapper counts no passes
+        point['backpropagated'] = point['backpropagated'] or round(
+            row['samples_backpropagated'] * point['epoch']
+            / points[-1]['epoch'])
+    return dict(setting=setting, seed=seed, **row), points
+
+
+def cells_of(setting: str, runs: list[dict]) -> dict[str, str]:
+    """A row of the table: means over seeds."""
+    accuracies = [row['accuracy'] for row in runs]
+    mean = {key: statistics.mean(row[key] for row in runs) for key in
+            ('seconds', 'samples_loaded', 'samples_backpropagated')}
+    return {'setting': setting,
+            'accuracy [%]': f'{statistics.mean(accuracies):.2f}',
+            'spread': f'{min(accuracies):.2f} - {max(accuracies):.2f}',
+            'seconds': f'{mean["seconds"]:.0f}',
+            'samples loaded': f'{mean["samples_loaded"]:,.0f}',
+            'back-propagated': f'{mean["samples_backpropagated"]:,.0f}'}
+
+
+def draw(curves: dict[str, list[list[dict]]], metric: str,
          path: Path) -> None:
     """Draws the mean curves of all settings over three measures of cost."""
     axes_of = dict(epoch='epoch', seconds='seconds of training',
                    backpropagated='samples back-propagated')
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), sharey=True)
+    figure = Figure(figsize=(15, 4.5))
+    axes = figure.subplots(1, 3, sharey=True)
     for axis, (key, label) in zip(axes, axes_of.items()):
         for i, (setting, runs) in enumerate(curves.items()):
-            length = min(map(len, runs))
-            x = [statistics.mean(run[i][key] for run in runs)
-                 for i in range(length)]
-            y = [statistics.mean(run[i]['accuracy'] for run in runs)
-                 for i in range(length)]
+            x, y = ([statistics.mean(point[name] for point in points)
+                     for points in zip(*runs)] for name in (key, 'accuracy'))
             axis.plot(x, y, f'C{i % 10}', label=setting,
                       linestyle=('-', '--', ':')[i // 10 % 3])
         axis.set_xlabel(label)
@@ -99,7 +123,6 @@ def draw(curves: Dict[str, List[List[dict]]], metric: str,
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, ncol=2,
                   loc='upper center', bbox_to_anchor=(0.5, 0.))
     figure.savefig(path, dpi=100, bbox_inches='tight')
-    plt.close(figure)
 
 
 def main() -> None:
@@ -121,63 +144,28 @@ def main() -> None:
     for setting in args.wrappers:  # before anything is trained
         parse_setting(setting)
 
-    console = Console(width=None if sys.stdout.isatty() else 110)
     rows, curves = [], {}
     # Seeds outside: a comparison that was stopped early is a fair one.
     for seed in args.seeds:
         for setting in args.wrappers:
             name = re.sub(r'[^\w.]+', '-', setting).strip('-')
             folder = work_dir / f'{name}-seed{seed}'
-            console.print(f'seed {seed}, {setting}: {folder}')
-            records = train(args.config, setting, seed, folder,
-                            args.cfg_options)
-            points = curve(records, args.metric, args.factor)
-            if not points:
-                raise SystemExit(
-                    f'{folder} has no metric {args.metric!r}: name one of '
-                    f'{sorted({k for r in records for k in r})} with '
-                    '--metric.')
-            cfg = Config.fromfile(next(folder.glob('*.py')))
-            loaded = cfg.train_dataloader.batch_size * sum(
-                'loss' in r for r in records)
-            row = summarise(records, args.metric, args.factor, loaded)
-            for point in points:  # the plain wrapper counts no passes
-                point['backpropagated'] = point['backpropagated'] or round(
-                    row['samples_backpropagated'] * point['epoch']
-                    / points[-1]['epoch'])
-            console.print(f'  {row["accuracy"]:.2f} % in '
-                          f'{row["seconds"]:.0f} s')
-            rows.append(dict(setting=setting, seed=seed, **row))
+            print(f'seed {seed}, {setting}: {folder}', flush=True)
+            row, points = run(args.config, setting, seed, folder, args)
+            print(f'  {row["accuracy"]:.2f} % in {row["seconds"]:.0f} s',
+                  flush=True)
+            rows.append(row)
             curves.setdefault(setting, []).append(points)
-
-    table = Table(title=f'{Path(args.config).stem}, seeds '
-                  f'{", ".join(map(str, args.seeds))}')
-    header = ('setting', 'accuracy [%]', 'spread', 'seconds',
-              'samples loaded', 'back-propagated')
-    for name in header:
-        table.add_column(name, justify='left' if name == 'setting' else
-                         'right')
-    lines = [' | '.join(header), ' | '.join(['---'] * len(header))]
-    for setting in args.wrappers:
-        runs = [row for row in rows if row['setting'] == setting]
-        accuracies = [row['accuracy'] for row in runs]
-        mean = {key: statistics.mean(row[key] for row in runs) for key in
-                ('seconds', 'samples_loaded', 'samples_backpropagated')}
-        cells = (setting, f'{statistics.mean(accuracies):.2f}',
-                 f'{min(accuracies):.2f} - {max(accuracies):.2f}',
-                 f'{mean["seconds"]:.0f}', f'{mean["samples_loaded"]:,.0f}',
-                 f'{mean["samples_backpropagated"]:,.0f}')
-        table.add_row(*cells)
-        lines.append(' | '.join(cells))
-    console.print(table)
-    console.print(machine())
-    (work_dir / 'summary.md').write_text(
-        '\n'.join(f'| {line} |' for line in lines) + f'\n\n{machine()}\n')
-    (work_dir / 'summary.json').write_text(json.dumps(
-        dict(machine=machine(), runs=rows, curves=curves), indent=2))
+    parts = (f'{Path(args.config).stem}, seeds '
+             f'{", ".join(map(str, args.seeds))}',
+             [cells_of(setting, [row for row in rows
+                                 if row['setting'] == setting])
+              for setting in args.wrappers],
+             'means over the seeds; spread: smallest and largest accuracy.')
+    console().print(table_of(*parts))
+    write_summary(work_dir, [parts], sys.argv, runs=rows, curves=curves)
     draw(curves, args.metric, work_dir / 'curves.png')
-    console.print(f'Written to {work_dir}: summary.md, summary.json, '
-                  'curves.png.')
+    print(f'Written to {work_dir}: summary.md, summary.json, curves.png.')
 
 
 if __name__ == '__main__':

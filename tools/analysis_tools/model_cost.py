@@ -15,32 +15,22 @@ The float model that the ratios are to has the same parameters, less the step
 sizes. No checkpoint is needed.
 """
 
-import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
 
 import torch
-from mmengine.runner import set_random_seed
-from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-import _common  # noqa: E402, F401
-from _made_up_data import make_inputs  # noqa: E402
-from _settings import (  # noqa: E402
-    build_model,
-    merge,
-    positive,
-    read_config,
-    scope_of,
+from ausam_mm.quantization import LSQLayer, LSQuantizer
+from ausam_mm.tooling.reports import Parts, console, markdown_of, table_of
+from ausam_mm.tooling.settings import (
+    add_shape,
+    inputs_of,
+    model_parser,
+    open_model,
 )
-from _tables import markdown_of, table_of  # noqa: E402
-
-import ausam_mm  # noqa: E402, F401
-from ausam_mm.quantization import LSQLayer, LSQuantizer  # noqa: E402
 
 FLOAT = 32
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
@@ -51,11 +41,6 @@ LEGEND = ('w, a: bits of a weight and of an input; MACs, BOPs: multiply-'
 def measure(model: nn.Module, inputs: Tensor, *others) -> dict:
     """Costs of a model.
 
-    Args:
-        model (nn.Module): The model.
-        inputs (Tensor): One sample, of shape (1, ...).
-        *others: What else the model is called with.
-
     Returns:
         dict: ``rows``, of each layer and of what is outside of layers, with
         name, parameters, w_bits, a_bits, bits (of all its parameters), macs
@@ -64,7 +49,7 @@ def measure(model: nn.Module, inputs: Tensor, *others) -> dict:
     """
     layers = {name: module for name, module in model.named_modules()
               if isinstance(module, LAYERS)}
-    macs, all_macs = _macs(model, layers, inputs, *others)
+    macs, all_macs = macs_of(model, layers, inputs, *others)
     rows, seen = [], set()
     for name, layer in layers.items():
         w_bits = a_bits = FLOAT
@@ -77,10 +62,14 @@ def measure(model: nn.Module, inputs: Tensor, *others) -> dict:
         number = sum(p.numel() for p in own.values())
         bits = sum(p.numel() * (w_bits if p is layer.weight else FLOAT)
                    for p in own.values())
-        rows.append(_row(name, number, w_bits, a_bits, bits, macs[name]))
+        rows.append(dict(
+            name=name, parameters=number, w_bits=w_bits, a_bits=a_bits,
+            bits=bits, macs=macs[name], bops=macs[name] * w_bits * a_bits))
     rest = sum(p.numel() for p in model.parameters() if id(p) not in seen)
-    rows.append(_row('outside of layers', rest, FLOAT, FLOAT, rest * FLOAT,
-                     all_macs - sum(macs.values())))
+    rest_macs = all_macs - sum(macs.values())
+    rows.append(dict(
+        name='outside of layers', parameters=rest, w_bits=FLOAT, a_bits=FLOAT,
+        bits=rest * FLOAT, macs=rest_macs, bops=rest_macs * FLOAT**2))
     total = {key: sum(row[key] for row in rows)
              for key in ('parameters', 'bits', 'macs', 'bops')}
     steps = sum(m.step.numel() for m in model.modules()
@@ -91,15 +80,8 @@ def measure(model: nn.Module, inputs: Tensor, *others) -> dict:
         bops=total['macs'] * FLOAT**2))
 
 
-def _row(name: str, parameters: int, w_bits: int, a_bits: int, bits: int,
-         macs: int) -> Dict[str, Any]:
-    return dict(name=name, parameters=parameters, w_bits=w_bits,
-                a_bits=a_bits, bits=bits, macs=macs,
-                bops=macs * w_bits * a_bits)
-
-
-def _macs(model: nn.Module, layers: Dict[str, nn.Module], inputs: Tensor,
-          *others) -> Tuple[Dict[str, int], int]:
+def macs_of(model: nn.Module, layers: dict[str, nn.Module], inputs: Tensor,
+            *others) -> tuple[dict[str, int], int]:
     """Multiply-accumulates of each layer, and of all matrix products."""
     found = dict.fromkeys(layers, 0)
 
@@ -131,19 +113,21 @@ def _macs(model: nn.Module, layers: Dict[str, nn.Module], inputs: Tensor,
     return found, max(counter.get_total_flops() // 2, sum(found.values()))
 
 
-def cells_of(result: dict) -> List[Dict[str, str]]:
-    """The rows of the table."""
-    cells = [_cells(row, row['name'], str(row['w_bits']), str(row['a_bits']))
-             for row in result['rows']]
-    return [*cells, _cells(result['total'], 'in all'),
-            _cells(result['float'], 'in float')]
-
-
-def _cells(row: dict, name: str, w: str = '', a: str = '') -> Dict[str, str]:
-    return {'layer': name, 'parameters': f'{row["parameters"]:,}', 'w': w,
-            'a': a, 'size\n[KiB]': f'{row["bits"] / 8192:,.1f}',
+def cells_of(row: dict, name: str) -> dict[str, str]:
+    """A row of the table."""
+    return {'layer': name, 'parameters': f'{row["parameters"]:,}',
+            'w': str(row.get('w_bits', '')), 'a': str(row.get('a_bits', '')),
+            'size\n[KiB]': f'{row["bits"] / 8192:,.1f}',
             'MACs\n[M]': f'{row["macs"] / 1e6:,.2f}',
             'BOPs\n[G]': f'{row["bops"] / 1e9:,.3f}'}
+
+
+def parts_of(result: dict, title: str) -> Parts:
+    """Title, rows and legend of the table."""
+    return title, [
+        *(cells_of(row, row['name']) for row in result['rows']),
+        cells_of(result['total'], 'in all'),
+        cells_of(result['float'], 'in float')], LEGEND
 
 
 def ratios_of(result: dict) -> str:
@@ -154,45 +138,31 @@ def ratios_of(result: dict) -> str:
             f'1/{base["bops"] / max(1, total["bops"]):.1f} of float.')
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='the config file')
-    parser.add_argument('--shape', type=positive, nargs=2, metavar=('H', 'W'),
-                        help="size of the input; the default is what the "
-                        "config's training pipeline makes")
-    parser.add_argument('--image-size', type=positive, default=256,
-                        help='sides of images before the pipeline (256)')
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = model_parser(__doc__, checkpoint=False)
+    add_shape(parser)
     parser.add_argument('--out', type=Path,
                         help='file for the costs, .json or .md')
-    parser.add_argument('--cfg-options', nargs='+', default=[],
-                        help='settings to override, key=value')
     args = parser.parse_args(argv)
     if args.out and args.out.suffix not in ('.json', '.md'):
         parser.error(f'--out {args.out} is neither .json nor .md')
-    cfg = read_config(args.config)
-    merge(cfg, args.cfg_options)
-    set_random_seed(0)
-    with scope_of(cfg):
-        model = build_model(cfg)
-        inputs = torch.randn(1, 3, *args.shape) if args.shape else \
-            make_inputs(cfg, model, 1, args.image_size, 0)
+    with open_model(args) as (cfg, model):
+        inputs = inputs_of(cfg, model, 1, args)
         for module in model.modules():
             if isinstance(module, LSQuantizer):
                 # Costs do not depend on step sizes.
                 module.initialise_with(module.step, module.signed)
         result = measure(model, inputs, None)
     size = 'x'.join(map(str, inputs.shape[1:]))
-    title = f'{Path(args.config).stem}, input {size}'
-    Console().print(table_of(title, cells_of(result), LEGEND))
+    parts = parts_of(result, f'{Path(args.config).stem}, input {size}')
+    console().print(table_of(*parts))
     print(ratios_of(result))
     if args.out and args.out.suffix == '.json':
         args.out.write_text(json.dumps(
             dict(config=args.config, input=list(inputs.shape[1:]), **result),
             indent=2))
     elif args.out:
-        args.out.write_text('\n'.join(
-            [markdown_of(title, cells_of(result), LEGEND), ratios_of(result),
-             '']))
+        args.out.write_text(f'{markdown_of(*parts)}\n{ratios_of(result)}\n')
 
 
 if __name__ == '__main__':

@@ -8,23 +8,21 @@ from an .npz of JPEG bytes (arrays {train,test}_jpeg, {train,test}_off,
 class.
 """
 
-import argparse
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, Tuple
 
 import cv2
 import numpy as np
-from _writing import is_there, whole_folder
-from rich.progress import track
+from _writing import Image, parse_args, whole_folder, write_images
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_md5, extract_archive
 
-Sample = Tuple[str, bytes, str]  # class, image file, its suffix
+SPLITS = dict(train='train', test='val')
 
 
-def read_npz(path: Path, split: str) -> Tuple[int, Iterator[Sample]]:
+def read_npz(path: Path, split: str) -> Iterator[Image]:
     """The images of an .npz of JPEG bytes."""
     with np.load(path) as file:
         try:
@@ -35,13 +33,13 @@ def read_npz(path: Path, split: str) -> Tuple[int, Iterator[Sample]]:
             raise SystemExit(
                 f'{path} has no array {error.args[0]}: give the official '
                 'archive, or an .npz as the help describes.') from error
-    return len(labels), (
-        (str(classes[label]), blob[start:end].tobytes(), '.jpg')
-        for label, start, end in zip(labels, offsets, offsets[1:]))
+    for i, (label, start, end) in enumerate(
+            zip(labels, offsets, offsets[1:])):
+        yield (SPLITS[split], str(classes[label]), f'{i:05d}.jpg',
+               blob[start:end].tobytes())
 
 
-def read_archive(path: Path, folder: str,
-                 split: str) -> Tuple[int, Iterator[Sample]]:
+def read_archive(path: Path, folder: str, split: str) -> Iterator[Image]:
     """The images of an official archive, extracted into ``folder``."""
     kind = {data.filename: data for data in (CIFAR10, CIFAR100)}.get(path.name)
     if kind is None:
@@ -54,52 +52,36 @@ def read_archive(path: Path, folder: str,
                              f'{kind.tgz_md5}; download it again.')
         extract_archive(str(path), folder)
     data = kind(folder, train=split == 'train')
-    return len(data), (
-        (data.classes[label],
-         cv2.imencode('.png', image[:, :, ::-1])[1].tobytes(), '.png')
-        for image, label in zip(data.data, data.targets))
+    for i, (image, label) in enumerate(zip(data.data, data.targets)):
+        yield (SPLITS[split], data.classes[label], f'{i:05d}.png',
+               cv2.imencode('.png', image[:, :, ::-1])[1].tobytes())
+
+
+def thin_out(images: list[Image], wanted: int) -> Iterator[Image]:
+    """The first training images, equally many of each class; 0 for all."""
+    classes = {label for _, label, _, _ in images}
+    seen = Counter()
+    for image in images:
+        split, label = image[:2]
+        seen[split, label] += 1
+        if (split == 'val' or not wanted
+                or seen[split, label] <= wanted // len(classes)):
+            yield image
 
 
 def write_cifar(source: Path, out: Path, num_train: int) -> None:
-    """Writes the images; a folder that is there is complete, and left alone.
-
-    Args:
-        source (Path): The archive or the .npz.
-        out (Path): The folder to write.
-        num_train (int): Training images to write; 0 for all.
-    """
-    if is_there(out):
-        return
-    if not source.is_file():
-        raise SystemExit(f'There is no file {source}: download the archive '
-                         'from https://www.cs.toronto.edu/~kriz/cifar.html.')
-    with whole_folder(out) as part, tempfile.TemporaryDirectory() as folder:
-        for split, name in (('train', 'train'), ('test', 'val')):
-            total, samples = read_npz(source, split) \
-                if source.suffix == '.npz' else read_archive(
-                    source, folder, split)
-            written = Counter()
-            wanted = num_train if name == 'train' else 0
-            samples = list(samples)
-            classes = {label for label, _, _ in samples}
-            for i, (label, content, suffix) in enumerate(
-                    track(samples, f'{name} of {total:,}')):
-                if wanted and written[label] >= wanted // len(classes):
-                    continue
-                written[label] += 1
-                path = part / name / label / f'{i:05d}{suffix}'
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            print(f'{sum(written.values()):,} images of {len(classes)} '
-                  f'classes in {name}')
+    """Writes the images, so many of them for training; 0 for all."""
+    with whole_folder(
+            out, source, 'download the archive from '
+            'https://www.cs.toronto.edu/~kriz/cifar.html') as part, \
+            tempfile.TemporaryDirectory() as folder:
+        images = [image for split in SPLITS for image in (
+            read_npz(source, split) if source.suffix == '.npz' else
+            read_archive(source, folder, split))]
+        write_images(part, thin_out(images, num_train), 'CIFAR', len(images))
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('source', type=Path, help='the archive or the .npz')
-    parser.add_argument('--out', type=Path, default=Path('data/cifar10'))
-    parser.add_argument('--num-train', type=int, default=0,
-                        help='training images to write; 0 for all')
-    args = parser.parse_args()
+    args = parse_args(__doc__, 'data/cifar10', 'the archive or the .npz',
+                      num_train=0)
     write_cifar(args.source, args.out, args.num_train)

@@ -5,39 +5,27 @@ scikit-learn): <out>/{train,val}/<digit>/<index>.png, every fifth of a digit
 in val.
 """
 
-import argparse
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 
 import cv2
-from _writing import is_there, whole_folder
-from rich.progress import track
+from _writing import Image, parse_args, whole_folder, write_images
 from sklearn.datasets import load_digits
 
 
-def write_digits(out: Path) -> None:
-    """Writes the images; a folder that is there is complete, and left alone.
-
-    Args:
-        out (Path): The folder to write.
-    """
-    if is_there(out):
-        return
+def images() -> Iterator[Image]:
+    """The images as they are written."""
     digits = load_digits()
     seen = Counter()
-    pairs = list(zip(digits.images, digits.target))
-    with whole_folder(out) as part:
-        for i, (image, label) in enumerate(track(pairs, 'digits')):
-            split = 'val' if seen[label] % 5 == 4 else 'train'
-            seen[label] += 1
-            folder = part / split / str(label)
-            folder.mkdir(parents=True, exist_ok=True)
-            # Values are 0 to 16.
-            cv2.imwrite(str(folder / f'{i:04d}.png'),
-                        (image * (255 / 16)).astype('uint8'))
+    for i, (image, label) in enumerate(zip(digits.images, digits.target)):
+        split = 'val' if seen[label] % 5 == 4 else 'train'
+        seen[label] += 1
+        # Values are 0 to 16.
+        image = (image * (255 / 16)).astype('uint8')
+        yield (split, str(label), f'{i:04d}.png',
+               cv2.imencode('.png', image)[1].tobytes())
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', type=Path, default=Path('data/digits'))
-    write_digits(parser.parse_args().out)
+    with whole_folder(parse_args(__doc__, 'data/digits').out) as part:
+        write_images(part, images(), 'digits', 1797)

@@ -1,28 +1,26 @@
 """Generates images of articulated figures with COCO keypoint annotations.
 
-Each image shows one figure: limbs of varying thickness and colour (the left
+Each image shows one figure: limbs of varying thickness and color (the left
 ones lighter than the right ones), a head, clutter behind it and now and then
 an occluder before it. 14 joints in the order of Leeds Sports Pose. The same
 seed gives the same images.
 """
 
-import argparse
-import json
 from pathlib import Path
-from typing import Dict, Tuple
 
 import cv2
 import numpy as np
-from _writing import is_there, whole_folder
+from _writing import (
+    JOINTS,
+    LIMBS,
+    annotate,
+    parse_args,
+    whole_folder,
+    write_coco,
+)
 from rich.progress import track
 
-JOINTS = ('right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee',
-          'left_ankle', 'right_wrist', 'right_elbow', 'right_shoulder',
-          'left_shoulder', 'left_elbow', 'left_wrist', 'neck', 'head_top')
-LIMBS = (('right_ankle', 'right_knee'), ('right_knee', 'right_hip'),
-         ('left_ankle', 'left_knee'), ('left_knee', 'left_hip'),
-         ('right_wrist', 'right_elbow'), ('right_elbow', 'right_shoulder'),
-         ('left_wrist', 'left_elbow'), ('left_elbow', 'left_shoulder'))
+MARGIN = 0.06  # of the longer side of what the joints span
 
 
 def direction(angle: float) -> np.ndarray:
@@ -30,15 +28,8 @@ def direction(angle: float) -> np.ndarray:
     return np.array([-np.sin(angle), np.cos(angle)])
 
 
-def pose(rng: np.random.Generator) -> Dict[str, np.ndarray]:
-    """A random pose, about 1 high, around the hips at (0, 0).
-
-    Args:
-        rng (Generator): Source of randomness.
-
-    Returns:
-        dict[str, ndarray]: Each joint's position, shape (2, ), y downwards.
-    """
+def pose(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A random pose, about 1 high, around the hips at (0, 0), y downwards."""
     lean = rng.normal(0, 0.25)
     up = -direction(lean)
     across = np.array([-up[1], up[0]])  # to the figure's left, seen from front
@@ -64,33 +55,28 @@ def pose(rng: np.random.Generator) -> Dict[str, np.ndarray]:
 
 
 def clutter(image: np.ndarray, rng: np.random.Generator) -> None:
-    """Draws lines, discs and boxes of muted colours onto the image."""
+    """Draws lines, discs and boxes of muted colors onto the image."""
     height, width = image.shape[:2]
     for _ in range(rng.integers(4, 11)):
-        colour = rng.integers(40, 200, 3).tolist()
+        color = rng.integers(40, 200, 3).tolist()
         x, y = rng.integers(0, [width, height]).tolist()
         u, v = rng.integers(0, [width, height]).tolist()
         kind = rng.integers(3)
         if kind == 0:
-            cv2.line(image, (x, y), (u, v), colour,
+            cv2.line(image, (x, y), (u, v), color,
                      int(rng.integers(1, 4)), cv2.LINE_AA)
         elif kind == 1:
-            cv2.circle(image, (x, y), int(rng.integers(3, 12)), colour, -1,
+            cv2.circle(image, (x, y), int(rng.integers(3, 12)), color, -1,
                        cv2.LINE_AA)
         else:
             size = rng.integers(5, 22, 2)
             cv2.rectangle(image, (x, y), (x + int(size[0]), y + int(size[1])),
-                          colour, -1)
+                          color, -1)
 
 
 def figure(rng: np.random.Generator, width: int,
-           height: int) -> Tuple[np.ndarray, np.ndarray]:
+           height: int) -> tuple[np.ndarray, np.ndarray]:
     """One image and its joints.
-
-    Args:
-        rng (Generator): Source of randomness.
-        width (int): Width in pixels.
-        height (int): Height in pixels.
 
     Returns:
         tuple[ndarray, ndarray]: The image, shape (height, width, 3), uint8,
@@ -100,14 +86,14 @@ def figure(rng: np.random.Generator, width: int,
     image = np.full((height, width, 3), rng.integers(60, 190, 3), np.uint8)
     clutter(image, rng)
     scale = height * rng.uniform(0.62, 0.82)
-    centre = np.array([width / 2, height * 0.53]) + rng.normal(
+    center = np.array([width / 2, height * 0.53]) + rng.normal(
         0, 0.03 * height, 2)
     places = {
-        name: centre + scale * place
+        name: center + scale * place
         for name, place in pose(rng).items()
     }
 
-    def pixel(name: str) -> Tuple[int, int]:
+    def pixel(name: str) -> tuple[int, int]:
         return tuple(int(round(c)) for c in places[name])
 
     thick = scale * rng.uniform(0.035, 0.065)
@@ -121,9 +107,9 @@ def figure(rng: np.random.Generator, width: int,
             left = outer.startswith('left')
             if left != far:
                 continue
-            colour = trousers if 'knee' in (outer + inner) else skin
+            color = trousers if 'knee' in (outer + inner) else skin
             shade = 0.45 if not left else 1.
-            tint = (shade * colour + (110 if left else 0)).clip(0, 255)
+            tint = (shade * color + (110 if left else 0)).clip(0, 255)
             cv2.line(image, pixel(outer), pixel(inner), tint.tolist(),
                      max(2, round(thick * (0.8 if 'wrist' in outer or 'ankle'
                                            in outer else 1.1))), cv2.LINE_AA)
@@ -140,7 +126,7 @@ def figure(rng: np.random.Generator, width: int,
 
     visible = np.full(len(JOINTS), 2)
     if rng.random() < 0.4:
-        corner = centre + rng.normal(0, 0.25, 2) * scale
+        corner = center + rng.normal(0, 0.25, 2) * scale
         size = scale * rng.uniform(0.1, 0.25, 2)
         low, high = corner - size / 2, corner + size / 2
         cv2.rectangle(image, tuple(low.round().astype(int).tolist()),
@@ -160,75 +146,21 @@ def figure(rng: np.random.Generator, width: int,
 def write_split(folder: Path, split: str, num: int, width: int, height: int,
                 rng: np.random.Generator) -> None:
     """Writes one split: images and its COCO file."""
-    (folder / split).mkdir(parents=True)
-    images, annotations = [], []
+    (folder / split).mkdir()
+    people = []
     for i in track(range(1, num + 1), f'figures, {split}'):
         image, joints = figure(rng, width, height)
         name = f'{i:05d}.png'
         cv2.imwrite(str(folder / split / name), image)
-        inside = joints[joints[:, 2] > 0, :2]
-        low, high = inside.min(0), inside.max(0)
-        margin = 0.06 * (high - low).max()
-        low = (low - margin).clip(0)
-        high = (high + margin).clip(None, [width, height])
-        box = [*low.tolist(), *(high - low).tolist()]
-        images.append(dict(id=i, file_name=name, width=width, height=height))
-        annotations.append(
-            dict(
-                id=i,
-                image_id=i,
-                category_id=1,
-                iscrowd=0,
-                keypoints=joints.round(2).flatten().tolist(),
-                num_keypoints=len(inside),
-                bbox=[round(value, 2) for value in box],
-                area=round(box[2] * box[3], 2)))
-    number = {name: i for i, name in enumerate(JOINTS, 1)}
-    category = dict(
-        id=1,
-        name='person',
-        supercategory='person',
-        keypoints=list(JOINTS),
-        skeleton=[[number[a], number[b]] for a, b in LIMBS])
-    (folder / 'annotations').mkdir(exist_ok=True)
-    with open(folder / 'annotations' / f'figures_{split}.json', 'w') as file:
-        json.dump(
-            dict(
-                info=dict(description='Generated articulated figures'),
-                licenses=[],
-                images=images,
-                annotations=annotations,
-                categories=[category]), file)
-
-
-def write_figures(out: Path, train: int, val: int, width: int, height: int,
-                  seed: int) -> None:
-    """Writes both splits; a folder that is there is complete, and left alone.
-
-    Args:
-        out (Path): The folder to write.
-        train (int): Number of training images.
-        val (int): Number of validation images.
-        width (int): Width of the images in pixels.
-        height (int): Height of the images in pixels.
-        seed (int): Seed of the generator.
-    """
-    if is_there(out):
-        return
-    with whole_folder(out) as part:
-        for split, num, offset in (('train', train, 0), ('val', val, 1)):
-            write_split(part, split, num, width, height,
-                        np.random.default_rng([seed, offset]))
+        people.append(annotate(i, name, joints, width, height, MARGIN))
+    write_coco(folder / 'annotations' / f'figures_{split}.json', people)
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', type=Path, default=Path('data/figures'))
-    parser.add_argument('--train', type=int, default=800)
-    parser.add_argument('--val', type=int, default=200)
-    parser.add_argument('--width', type=int, default=96)
-    parser.add_argument('--height', type=int, default=128)
-    parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
-    write_figures(args.out, args.train, args.val, args.width, args.height,
-                  args.seed)
+    args = parse_args(__doc__, 'data/figures', train=800, val=200, width=96,
+                      height=128, seed=0)
+    with whole_folder(args.out) as part:
+        for offset, split in enumerate(('train', 'val')):
+            write_split(part, split, getattr(args, split), args.width,
+                        args.height, np.random.default_rng([args.seed,
+                                                            offset]))

@@ -1,22 +1,21 @@
 """Writes images of ImageNet's size, to time a data loader with.
 
 From any photographs, a folder or a .tar of them: each is cropped to 4:3 around
-its centre, brought to 500x375 pixels and saved as a JPEG. Smaller photographs
+its center, brought to 500x375 pixels and saved as a JPEG. Smaller photographs
 are left out, as enlarged ones are cheaper to decode; where there are too few
 they come again. The classes mean nothing: one image after the other gets the
 next. Writes the layout that mmpretrain's ImageNet reads:
 <out>/{train,val}/<index>.JPEG and <out>/meta/{train,val}.txt.
 """
 
-import argparse
 import tarfile
+from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Iterator, List, Tuple
 
 import cv2
 import numpy as np
-from _writing import is_there, whole_folder
+from _writing import decode, parse_args, whole_folder
 from rich.progress import track
 
 WIDTH, HEIGHT = 500, 375
@@ -24,7 +23,7 @@ QUALITY = 96  # ours: about 90 kB for a photograph of COCO
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 
 
-def read(source: Path) -> Iterator[Tuple[str, bytes]]:
+def read(source: Path) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the images in a folder or a .tar, by name."""
     if source.is_dir():
         for path in sorted(source.rglob('*')):
@@ -37,14 +36,11 @@ def read(source: Path) -> Iterator[Tuple[str, bytes]]:
                 yield member.name, archive.extractfile(member).read()
 
 
-def convert(sources: Iterator[Tuple[str, bytes]]) -> List[bytes]:
+def convert(source: Path) -> list[bytes]:
     """The images that are large enough, as JPEGs of the one size."""
     images = []
-    for name, content in track(sources, 'photographs'):
-        image = cv2.imdecode(
-            np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise SystemExit(f'{name} is no image: leave it out.')
+    for name, content in track(read(source), 'photographs'):
+        image = decode(source, name, content, cv2.IMREAD_COLOR)
         scale = min(image.shape[1] / WIDTH, image.shape[0] / HEIGHT)
         if scale < 1:
             continue
@@ -55,62 +51,35 @@ def convert(sources: Iterator[Tuple[str, bytes]]) -> List[bytes]:
             interpolation=cv2.INTER_AREA)
         images.append(cv2.imencode(
             '.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
-    return images
-
-
-def write_imagenet_size(source: Path, out: Path, num_train: int, num_val: int,
-                        num_classes: int) -> None:
-    """Writes the images; a folder that is there is complete, and left alone.
-
-    Args:
-        source (Path): The folder or the .tar.
-        out (Path): The folder to write.
-        num_train (int): Training images.
-        num_val (int): Validation images.
-        num_classes (int): Classes.
-
-    Raises:
-        SystemExit: If no image is large enough, or the archive is damaged.
-    """
-    if is_there(out):
-        return
-    if not source.exists():
-        raise SystemExit(f'There is no {source}: give a folder or a .tar of '
-                         'photographs.')
-    try:
-        images = convert(read(source))
-    except (tarfile.TarError, EOFError) as error:
-        raise SystemExit(f'{source} is damaged, or no .tar ({error}): give a '
-                         'folder or a .tar of photographs.') from error
     if not images:
         raise SystemExit(f'{source} has no image of {WIDTH}x{HEIGHT} pixels '
                          'or more: give larger photographs.')
-    endless = cycle(images)
-    with whole_folder(out) as part:
+    return images
+
+
+def main() -> None:
+    args = parse_args(
+        __doc__, 'data/imagenet_size', 'the folder or the .tar',
+        num_train=512, num_val=64, num_classes=10)
+    with whole_folder(args.out, args.source,
+                      'give a folder or a .tar of photographs') as part:
+        images = convert(args.source)
+        endless = cycle(images)
         (part / 'meta').mkdir()
-        for split, count in dict(train=num_train, val=num_val).items():
+        for split, count in dict(train=args.num_train,
+                                 val=args.num_val).items():
             (part / split).mkdir()
             lines = []
             for i, content in enumerate(islice(endless, count)):
                 name = f'{i:06d}.JPEG'
                 (part / split / name).write_bytes(content)
-                lines.append(f'{name} {i % num_classes}\n')
+                lines.append(f'{name} {i % args.num_classes}\n')
             (part / 'meta' / f'{split}.txt').write_text(''.join(lines))
-            print(f'{count:,} images of {min(count, num_classes)} classes in '
-                  f'{split}')
+            print(f'{count:,} images of {min(count, args.num_classes)} '
+                  f'classes in {split}')
         print(f'{len(images):,} photographs, '
               f'{np.mean(list(map(len, images))) / 1000:.0f} kB each')
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('source', type=Path, help='the folder or the .tar')
-    parser.add_argument('--num-train', type=int, default=512)
-    parser.add_argument('--num-val', type=int, default=64)
-    parser.add_argument('--num-classes', type=int, default=10)
-    parser.add_argument('--out', type=Path,
-                        default=Path('data/imagenet_size'))
-    args = parser.parse_args()
-    write_imagenet_size(args.source, args.out, args.num_train, args.num_val,
-                        args.num_classes)
+    main()

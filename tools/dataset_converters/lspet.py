@@ -9,57 +9,24 @@ taken as they are. Writes <out>/images/ and
 <out>/annotations/lspet_{train,val}.json.
 """
 
-import argparse
 import io
 import json
 import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Dict, List, Tuple
 
-import cv2
 import numpy as np
-from _writing import is_there, whole_folder
-from figures import JOINTS
+from _writing import annotate, decode, parse_args, whole_folder, write_coco
 from rich.progress import track
 from scipy.io import loadmat
 
 NUM_VAL = 1000
 MARGIN = 0.2  # of the longer side of what the joints span
 
-Split = List[Tuple[dict, dict]]  # image, annotation
+People = list[tuple[dict, dict]]  # image, annotation
 
 
-def annotate(name: str, index: int, joints: np.ndarray, width: int,
-             height: int) -> Tuple[dict, dict]:
-    """One person in COCO's format.
-
-    Args:
-        name (str): The image's file name.
-        index (int): Its id.
-        joints (np.ndarray): x, y and whether it is seen, shape (14, 3).
-        width (int): Of the image, in pixels.
-        height (int): Of the image, in pixels.
-
-    Returns:
-        tuple[dict, dict]: The image and the annotation.
-    """
-    seen = joints[:, 2] > 0
-    points = joints[seen, :2]
-    low, high = points.min(0), points.max(0)
-    margin = MARGIN * (high - low).max()
-    x1, y1 = np.maximum(low - margin, 0)
-    x2, y2 = np.minimum(high + margin, (width, height))
-    keypoints = np.where(seen[:, None], joints * [1, 1, 0] + [0, 0, 2], 0)
-    return (dict(id=index, file_name=name, width=width, height=height),
-            dict(id=index, image_id=index, category_id=1, iscrowd=0,
-                 bbox=[round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-                 area=round(float((x2 - x1) * (y2 - y1)), 2),
-                 num_keypoints=int(seen.sum()),
-                 keypoints=keypoints.round(2).flatten().tolist()))
-
-
-def read_zip(path: Path, images: Path) -> Dict[str, Split]:
+def read_zip(path: Path, images: Path) -> dict[str, People]:
     """Copies the official archive's images and converts its joints."""
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist()
@@ -78,17 +45,21 @@ def read_zip(path: Path, images: Path) -> Dict[str, Split]:
         people = []
         for i, name in enumerate(track(names, 'LSPET')):
             content = archive.read(name)
-            width, height = image_size(path, name, content)
+            height, width = decode(path, name, content).shape[:2]
             name = PurePosixPath(name).name
             (images / name).write_bytes(content)
-            if (joints[:, 2, i] > 0).sum() >= 2:  # else there is no box
+            seen = joints[:, 2:, i] > 0
+            if seen.sum() >= 2:  # else there is no box
+                # COCO's 2 is a joint that is seen, 0 one without a place.
+                person = np.where(
+                    seen, joints[:, :, i] * [1, 1, 0] + [0, 0, 2], 0)
                 people.append(annotate(
-                    name, i + 1, joints[:, :, i], width, height))
+                    i + 1, name, person, width, height, MARGIN))
     num_val = min(NUM_VAL, len(people) // 2)
     return dict(train=people[:-num_val], val=people[-num_val:])
 
 
-def read_tar(path: Path, images: Path) -> Dict[str, Split]:
+def read_tar(path: Path, images: Path) -> dict[str, People]:
     """Copies a .tar's images and reads its annotations."""
     splits, found = {}, set()
     with tarfile.open(path) as archive:
@@ -96,7 +67,7 @@ def read_tar(path: Path, images: Path) -> Dict[str, Split]:
             name = PurePosixPath(member.name).name
             if name.lower().endswith('.jpg'):
                 content = archive.extractfile(member).read()
-                image_size(path, name, content)
+                decode(path, name, content)
                 (images / name).write_bytes(content)
                 found.add(name)
             elif name in ('lsp14_train.json', 'lsp14_val.json'):
@@ -117,52 +88,12 @@ def read_tar(path: Path, images: Path) -> Dict[str, Split]:
     return splits
 
 
-def image_size(source: Path, name: str, content: bytes) -> Tuple[int, int]:
-    """Width and height of an image, which shows that it is one."""
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), -1)
-    if image is None:
-        raise SystemExit(f'{source} is damaged: {name} is no image; download '
-                         'it again.')
-    return image.shape[1], image.shape[0]
-
-
-def write_lspet(source: Path, out: Path) -> None:
-    """Writes images and annotations; a folder that is there is left alone.
-
-    Args:
-        source (Path): The .zip or the .tar.
-        out (Path): The folder to write.
-
-    Raises:
-        SystemExit: If the archive is no such archive, or is damaged.
-    """
-    if is_there(out):
-        return
-    if not source.is_file():
-        raise SystemExit(f'There is no file {source}: see docs/datasets.md '
-                         'for where to download it.')
-    read = read_tar if '.tar' in source.suffixes else read_zip
-    try:
-        with whole_folder(out) as part:
-            (part / 'images').mkdir()
-            (part / 'annotations').mkdir()
-            for split, people in read(source, part / 'images').items():
-                content = dict(
-                    images=[image for image, _ in people],
-                    annotations=[person for _, person in people],
-                    categories=[dict(id=1, name='person', keypoints=JOINTS)])
-                path = part / 'annotations' / f'lspet_{split}.json'
-                path.write_text(json.dumps(content))
-                print(f'{len(people):,} people in {split}')
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise SystemExit(f'{source} is damaged ({error}): download it '
-                         'again.') from error
-
-
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('source', type=Path, help='the .zip or the .tar')
-    parser.add_argument('--out', type=Path, default=Path('data/lspet'))
-    args = parser.parse_args()
-    write_lspet(args.source, args.out)
+    args = parse_args(__doc__, 'data/lspet', 'the .zip or the .tar')
+    read = read_tar if '.tar' in args.source.suffixes else read_zip
+    with whole_folder(
+            args.out, args.source, 'see docs/datasets.md for where to '
+            'download it') as part:
+        (part / 'images').mkdir()
+        for split, people in read(args.source, part / 'images').items():
+            write_coco(part / 'annotations' / f'lspet_{split}.json', people)

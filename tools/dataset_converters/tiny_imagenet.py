@@ -6,26 +6,17 @@ it, with folders {train,val}/<wnid>/. Writes
 <out>/{train,val}/<wnid>/<image>.JPEG.
 """
 
-import argparse
 import tarfile
 import zipfile
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Iterator, Tuple
 
-import cv2
-import numpy as np
-from _writing import is_there, whole_folder
-from rich.progress import track
-
-Image = Tuple[str, str, str, bytes]  # split, class, name, content
+from _writing import Image, decode, parse_args, whole_folder, write_images
 
 
-def read_zip(path: Path) -> Tuple[int, Iterator[Image]]:
+def read_zip(path: Path) -> Iterator[Image]:
     """The images of the official archive, whose test images have no labels."""
     archive = zipfile.ZipFile(path)
-    names = [PurePosixPath(name) for name in archive.namelist()
-             if name.endswith('.JPEG')]
     labels = [name for name in archive.namelist()
               if name.endswith('val/val_annotations.txt')]
     if not labels:
@@ -33,84 +24,47 @@ def read_zip(path: Path) -> Tuple[int, Iterator[Image]]:
                          'official tiny-imagenet-200.zip.')
     lines = archive.read(labels[0]).decode().splitlines()
     label_of = dict(line.split('\t')[:2] for line in lines)
-    wanted = [name for name in names if 'test' not in name.parts[:-1]]
-
-    def images():
-        for name in wanted:
-            if 'train' in name.parts:
-                split, label = 'train', name.parts[-3]
-            else:
-                split, label = 'val', label_of[name.name]
-            yield split, label, name.name, archive.read(str(name))
-
-    return len(wanted), images()
+    for member in archive.namelist():
+        name = PurePosixPath(member)
+        if name.suffix != '.JPEG' or 'test' in name.parts[:-1]:
+            continue
+        split, label = ('train', name.parts[-3]) if 'train' in name.parts \
+            else ('val', label_of[name.name])
+        yield split, label, name.name, archive.read(member)
 
 
-def read_tar(path: Path) -> Tuple[int, Iterator[Image]]:
+def read_tar(path: Path) -> Iterator[Image]:
     """The images of a .tar with one folder for each class."""
-    archive = tarfile.open(path)
-    members = [member for member in archive.getmembers()
-               if member.name.lower().endswith(('.jpeg', '.jpg'))
-               and len(PurePosixPath(member.name).parts) >= 3
-               and PurePosixPath(member.name).parts[-3] in ('train', 'val')]
-
-    def images():
-        for member in members:
-            split, label, name = PurePosixPath(member.name).parts[-3:]
-            yield split, label, name, archive.extractfile(member).read()
-
-    return len(members), images()
+    with tarfile.open(path) as archive:
+        for member in archive:
+            parts = PurePosixPath(member.name).parts[-3:]
+            if member.name.lower().endswith(('.jpeg', '.jpg')) and len(
+                    parts) == 3 and parts[0] in ('train', 'val'):
+                yield (*parts, archive.extractfile(member).read())
 
 
 def write_tiny_imagenet(source: Path, out: Path) -> None:
-    """Writes the images; a folder that is there is complete, and left alone.
-
-    Args:
-        source (Path): The .zip or the .tar.
-        out (Path): The folder to write.
-
-    Raises:
-        SystemExit: If the archive is no such archive, or is damaged.
-    """
-    if is_there(out):
-        return
-    if not source.is_file():
-        raise SystemExit(
-            f'There is no file {source}: download '
-            'http://cs231n.stanford.edu/tiny-imagenet-200.zip.')
+    """Writes the images, where no class is missing in a part."""
     read = read_tar if '.tar' in source.suffixes else read_zip
-    try:
-        total, images = read(source)
-        with whole_folder(out) as part:
-            counts = {'train': Counter(), 'val': Counter()}
-            for split, label, name, content in track(
-                    images, 'Tiny-ImageNet', total=total):
-                if cv2.imdecode(np.frombuffer(content, np.uint8), -1) is None:
-                    raise SystemExit(f'{source} is damaged: {name} is no '
-                                     'image; download it again.')
-                path = part / split / label / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-                counts[split][label] += 1
-            if not counts['train'] or set(counts['train']) != set(
-                    counts['val']):
-                raise SystemExit(
-                    f'{source} has {len(counts["train"])} classes to train '
-                    f'and {len(counts["val"])} to validate: it is not whole; '
-                    'download it again.')
-            for split, count in counts.items():
-                print(f'{sum(count.values()):,} images of {len(count)} '
-                      f'classes in {split}')
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise SystemExit(f'{source} is damaged ({error}): download it '
-                         'again.') from error
+
+    def checked():
+        for image in read(source):
+            decode(source, *image[2:])
+            yield image
+
+    with whole_folder(
+            out, source,
+            'download http://cs231n.stanford.edu/tiny-imagenet-200.zip'
+    ) as part:
+        train, val = write_images(
+            part, checked(), 'Tiny-ImageNet',
+            110_000 if read is read_zip else None).values()
+        if not train or set(train) != set(val):
+            raise SystemExit(
+                f'{source} has {len(train)} classes to train and {len(val)} '
+                'to validate: it is not whole; download it again.')
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('source', type=Path, help='the .zip or the .tar')
-    parser.add_argument('--out', type=Path,
-                        default=Path('data/tiny_imagenet'))
-    args = parser.parse_args()
+    args = parse_args(__doc__, 'data/tiny_imagenet', 'the .zip or the .tar')
     write_tiny_imagenet(args.source, args.out)

@@ -10,9 +10,7 @@ def main() -> None:
     parser.add_argument('config', help='the config file')
     parser.add_argument('--save-path', help='also write it to this file')
     parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
+        '--cfg-options', nargs='+', action=DictAction,
         help='settings to override, key=value with dots for nesting')
     args = parser.parse_args()
 

@@ -1,7 +1,7 @@
 """Shows what the network is given, with labels or joints drawn.
 
 Images are taken from a config's data loader after its pipeline, before the
-normalisation: --mode original shows them as they are on disk, concat both side
+normalization: --mode original shows them as they are on disk, concat both side
 by side. Works for mmpretrain's and mmpose's data sets.
 """
 
@@ -9,7 +9,6 @@ import argparse
 import sys
 from copy import deepcopy
 from pathlib import Path
-from typing import Optional
 
 import mmcv
 import numpy as np
@@ -18,8 +17,8 @@ from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from mmengine.structures import InstanceData
 from rich.progress import track
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _common import load_config  # noqa: E402
+from ausam_mm.tooling.made_up_data import datasets_of
+from ausam_mm.tooling.runner import read_config
 
 SMALL = 256  # shorter sides below this are enlarged to it, in pixels
 
@@ -30,12 +29,6 @@ def is_bgr(cfg: Config) -> bool:
     preprocessor = {**(cfg.get('data_preprocessor') or {}),
                     **(model.get('data_preprocessor') or {})}
     return bool(preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb'))
-
-
-def enlarge(image: np.ndarray, factor: Optional[float]):
-    """The image, enlarged where it is small, and by how much."""
-    factor = factor or max(1., SMALL / min(image.shape[:2]))
-    return mmcv.imrescale(image, factor, interpolation='nearest'), factor
 
 
 class Browser:
@@ -51,7 +44,7 @@ class Browser:
     """
 
     def __init__(self, cfg: Config, phase: str,
-                 factor: Optional[float] = None) -> None:
+                 factor: float | None = None) -> None:
         loader = cfg.get(f'{phase}_dataloader')
         if not loader:
             raise SystemExit(f'The config has no {phase}_dataloader: choose '
@@ -62,8 +55,8 @@ class Browser:
         self.factor = factor
         dataset = deepcopy(loader.dataset)
         # A repeated or concatenated data set's pipelines lie deeper.
-        for part in self._pipelines(dataset) if self.poses else ():
-            part[-1]['pack_transformed'] = True
+        for part in datasets_of(dataset) if self.poses else ():
+            part['pipeline'][-1]['pack_transformed'] = True
         self.dataset = DATASETS.build(dataset)
         self.visualizer = VISUALIZERS.build(dict(
             cfg.visualizer, vis_backends=[dict(type='LocalVisBackend')]
@@ -72,18 +65,6 @@ class Browser:
         self.visualizer.dataset_meta = self.dataset.metainfo
         if self.poses:
             self.visualizer.set_dataset_meta(self.dataset.metainfo)
-
-    @staticmethod
-    def _pipelines(cfg):
-        if isinstance(cfg, dict):
-            for key, value in cfg.items():
-                if key == 'pipeline' and value:
-                    yield value
-                else:
-                    yield from Browser._pipelines(value)
-        elif isinstance(cfg, (list, tuple)):
-            for value in cfg:
-                yield from Browser._pipelines(value)
 
     def transformed(self, sample: dict) -> np.ndarray:
         """What the network is given, drawn; RGB, shape (H, W, 3)."""
@@ -112,7 +93,8 @@ class Browser:
                           draw_bbox=True)
 
     def _draw(self, image, data_sample, draw_bbox=False):
-        image, factor = enlarge(image, self.factor)
+        factor = self.factor or max(1., SMALL / min(image.shape[:2]))
+        image = mmcv.imrescale(image, factor, interpolation='nearest')
         name = Path(data_sample.get('img_path', 'image')).name
         if not self.poses:
             return self.visualizer.visualize_cls(
@@ -166,13 +148,12 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.not_show and args.output_dir is None:
         parser.error('--not-show needs --output-dir: else nothing is seen')
-    args.launcher, args.local_rank, args.work_dir = 'none', 0, None
     return args
 
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    cfg = read_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     browser = Browser(cfg, args.phase, args.rescale_factor)

@@ -1,7 +1,5 @@
-# Generated articulated figures, written by
-# tools/dataset_converters/figures.py. A model's file sets the pipelines, which
-# end with the targets of its codec.
-default_scope = 'mmpose'
+# Generated articulated figures, by tools/dataset_converters/figures.py.
+_base_ = './lspet.py'
 
 input_size = (64, 64)
 
@@ -27,29 +25,19 @@ metainfo = dict(from_file='{{ fileDirname }}/figures_metainfo.py')
 
 train_dataloader = dict(
     batch_size=64,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='CocoDataset',
         data_root='data/figures',
         ann_file='annotations/figures_train.json',
         data_prefix=dict(img='train/'),
         metainfo=metainfo))
 val_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CocoDataset',
         data_root='data/figures',
         ann_file='annotations/figures_val.json',
         data_prefix=dict(img='val/'),
         metainfo=metainfo,
-        test_mode=True,
         pipeline=load))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='PCKAccuracy', thr=0.1)
+val_evaluator = dict(thr=0.1)
 test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()

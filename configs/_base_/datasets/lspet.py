@@ -1,4 +1,6 @@
-# Leeds Sports Pose Extended, written by tools/dataset_converters/lspet.py.
+# Leeds Sports Pose Extended, written by tools/dataset_converters/lspet.py. A
+# model's file sets the training pipeline, which ends with the targets of its
+# codec.
 default_scope = 'mmpose'
 
 input_size = (96, 128)  # width, height

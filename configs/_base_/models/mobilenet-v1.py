@@ -1,11 +1,7 @@
 # MobileNetV1, from timm.
+_base_ = './resnet18_small-images.py'
+
 model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='TIMMBackbone', model_name='mobilenetv1_100'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=1024,
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+    backbone=dict(
+        _delete_=True, type='TIMMBackbone', model_name='mobilenetv1_100'),
+    head=dict(in_channels=1024))

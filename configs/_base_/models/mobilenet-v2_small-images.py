@@ -1,11 +1,6 @@
 # MobileNetV2 whose stem and second stage keep the size of small images.
+_base_ = './resnet18_small-images.py'
+
 model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='MobileNetV2_CIFAR'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=1280,
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+    backbone=dict(_delete_=True, type='MobileNetV2_CIFAR'),
+    head=dict(in_channels=1280))

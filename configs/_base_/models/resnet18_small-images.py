@@ -1,4 +1,5 @@
-# ResNet-18 whose stem keeps the size of small images.
+# ResNet-18 whose stem keeps the size of small images. The other classifiers
+# here replace its backbone.
 model = dict(
     type='ImageClassifier',
     backbone=dict(

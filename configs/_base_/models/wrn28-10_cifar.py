@@ -1,11 +1,9 @@
 # WRN-28-10 (Zagoruyko and Komodakis, 2016), from pytorchcv.
+_base_ = './resnet18_small-images.py'
+
 model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='PytorchCVBackbone', model_name='wrn28_10_cifar10'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=640,
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+    backbone=dict(
+        _delete_=True,
+        type='PytorchCVBackbone',
+        model_name='wrn28_10_cifar10'),
+    head=dict(in_channels=640))

@@ -1,9 +1,5 @@
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-3))
+_base_ = './ausam_paper.py'
 
-param_scheduler = dict(
-    type='CosineAnnealingLR', eta_min=0., T_max=80, convert_to_iter_based=True)
-
-train_cfg = dict(by_epoch=True, max_epochs=80, val_interval=5)
+param_scheduler = dict(T_max=80)
+train_cfg = dict(max_epochs=80)
 auto_scale_lr = dict(base_batch_size=128)

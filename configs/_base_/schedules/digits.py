@@ -1,9 +1,5 @@
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-3))
+_base_ = './ausam_paper.py'
 
-param_scheduler = dict(
-    type='CosineAnnealingLR', eta_min=0., T_max=12, convert_to_iter_based=True)
-
-train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=2)
+param_scheduler = dict(T_max=12)
+train_cfg = dict(max_epochs=12, val_interval=2)
 auto_scale_lr = dict(base_batch_size=64)

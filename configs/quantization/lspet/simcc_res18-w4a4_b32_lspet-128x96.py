@@ -1,21 +1,13 @@
-_base_ = '../../pose/lspet/simcc_res18_b32_lspet-128x96.py'
+_base_ = [
+    '../../pose/lspet/simcc_res18_b32_lspet-128x96.py',
+    '../../_base_/lsq.py'
+]
 
-model = dict(
-    _delete_=True,
-    type='LSQModel',
-    architecture=_base_.model,
-    w_bits=4,
-    a_bits=4)
-
-# What training the float config leaves.
+custom_imports = _base_.lsq.custom_imports
+custom_hooks = _base_.lsq.custom_hooks
+model = dict(_delete_=True, architecture=_base_.model, **_base_.lsq.model)
 load_from = 'work_dirs/simcc_res18_b32_lspet-128x96/epoch_20.pth'
 
-# A tenth of the float model's learning rate, as in LSQ's paper.
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
-param_scheduler = dict(
-    _delete_=True,
-    type='CosineAnnealingLR',
-    eta_min=0.,
-    T_max=8,
-    convert_to_iter_based=True)
+param_scheduler = dict(_delete_=True, T_max=8, **_base_.lsq.param_scheduler)
 train_cfg = dict(max_epochs=8)

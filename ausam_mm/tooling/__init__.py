@@ -1,0 +1,1 @@
+"""What the tools and the benchmarks share; only they import it."""

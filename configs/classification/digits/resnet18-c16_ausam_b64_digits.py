@@ -1,3 +1,0 @@
-_base_ = './resnet18-c16_b64_digits.py'
-
-optim_wrapper = dict(type='AUSAM', rho=0.1, alpha=0.5, ramp_epochs=2)

@@ -1,3 +1,0 @@
-_base_ = './simcc_res18-c16_b64_figures-64x64.py'
-
-optim_wrapper = dict(type='SAM', rho=0.002)

@@ -1,4 +1,0 @@
-_base_ = './simcc_res18_b32_lspet-128x96.py'
-
-# A radius to start from; not tuned.
-optim_wrapper = dict(type='SSSAM', rho=0.01, schedule='constant', p=0.5)

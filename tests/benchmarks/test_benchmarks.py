@@ -1,0 +1,49 @@
+"""Benchmarks that run as commands, on small cases."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ..tools.test_tools import ROOT
+
+
+def run(name, *arguments, cwd):
+    """The output of ``python -m benchmarks.<name>``, in another folder."""
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-m', f'benchmarks.{name}',
+         *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize('name,arguments,words', [
+    ('history_cost', ('--sizes', 100, '--steps', 2, '--batch-size', 10),
+     'SampleHistory, batch 10'),
+    ('sampler_cost', ('--sizes', 100, '--steps', 2, '--batch-size', 10),
+     'AUSAMBatchSampler, batch 10'),
+    ('communication', ('--batch-sizes', 4), 'AUSAM(0.5), loader'),
+])
+def test_a_benchmark_prints_its_table_and_the_machine(
+        name, arguments, words, tmp_path):
+    out = run(name, *arguments, cwd=tmp_path)
+    assert words in out and 'threads, torch' in out
+
+
+def test_one_copy_of_the_weights_and_of_gradients_while_accumulating(
+        tmp_path):
+    out = tmp_path / 'out.json'
+    printed = run('step_overhead', '--parameters', 1e6, '--rounds', 2,
+                  '--samples', 300, '--out', out, cwd=tmp_path)
+    assert 'sum / step' in printed and 'SAM, accumulation 2: 5.00' in printed
+    copies = json.loads(out.read_text())['copies_of_the_weights']
+    # Weights, gradients, momentum; SAM's copy; what was accumulated before.
+    assert [round(value, 2) for value in copies.values()] == [3, 3, 4, 5]
+
+
+def test_a_killed_training_on_two_processes_ends_the_same(tmp_path):
+    out = run('kill_resume', '--kills', 1, '--ways', 'epochs-2', cwd=tmp_path)
+    assert '1 of 1 endings are identical' in out
