@@ -56,6 +56,7 @@ def test_a_compiled_forward_is_compiled_once_for_each_kind_of_pass(options):
     assert counts[3:] == [counts[-1]] * len(counts[3:])
 
 
+@pytest.mark.slow
 def test_a_compiled_train_step_is_recompiled_no_more_often_than_the_bases():
     """MMEngine's own preprocessing is compiled anew for new samples."""
     base = compilations('train_step', dict(type='OptimWrapper'), steps=7)

@@ -203,7 +203,7 @@ def test_the_weighted_gradient_is_unbiased_at_every_step(which):
         wrapper.perturbation.perturb = record
     else:
         wrapper.base.step = record
-    for _ in range(3000):
+    for _ in range(1000):
         model.train_step(data, wrapper)
     grads = torch.stack(grads)
     error = grads.std(0) / len(grads)**0.5

@@ -74,8 +74,9 @@ def test_copies_of_a_sample_have_one_number(name):
                                             range(len(data))]
 
 
-@pytest.mark.parametrize('name', WRAPPED)
-@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('name,by_epoch', [
+    *((name, True) for name in WRAPPED), ('repeat', False),
+    ('nested', False)])
 def test_wrapped_datasets_are_selected_from_as_in_the_step(
         tmp_path, name, by_epoch):
     options = dict(by_epoch=by_epoch, length=3 if by_epoch else 16,
