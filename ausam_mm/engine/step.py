@@ -258,14 +258,14 @@ class Step:
 
         Args:
             directions (list[Tensor]): A direction for each of ``params``, or
-                None where it stays. They are used up.
+                None where it stays, as frozen ones do. They are used up.
 
         Returns:
             Tensor: Their norm, shape ().
         """
         grads = [p.grad for p in self.params]
         for p, direction in zip(self.params, directions):
-            p.grad = direction
+            p.grad = direction if p.requires_grad else None
         norm = self.method.perturbation.perturb(
             self.method.param_groups, self.group, self.method.radius_factor)
         for p, grad in zip(self.params, grads):

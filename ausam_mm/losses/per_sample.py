@@ -50,7 +50,8 @@ def register_per_sample_loss(
         Callable: The decorator.
 
     Example:
-        >>> @register_per_sample_loss('my_project.ChamferLoss')
+        >>> import ausam_mm
+        >>> @ausam_mm.register_per_sample_loss('my_project.ChamferLoss')
         ... def chamfer(module, pred, target):
         ...     return module.distance(pred, target).mean(dim=1)
     """

@@ -146,6 +146,8 @@ class AUSAMBatchSampler(BatchSampler):
     Example:
         >>> train_dataloader = dict(
         ...     batch_size=256, batch_sampler=dict(type='AUSAMBatchSampler'))
+        >>> optim_wrapper = dict(
+        ...     type='AUSAM', optimizer=dict(type='SGD', lr=0.1))
     """
 
     def __init__(self,

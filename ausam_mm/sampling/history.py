@@ -20,6 +20,8 @@ class SampleHistory:
     that a checkpoint loads with ``weights_only=True``.
 
     Example:
+        >>> import torch
+        >>> from ausam_mm import SampleHistory
         >>> history = SampleHistory()
         >>> history.update(torch.tensor([7, 9]), torch.tensor([0.5, 0.1]))
         >>> history.update(torch.tensor([7]), torch.tensor([1.5]))

@@ -21,9 +21,14 @@ class Origins:
         dataset (Sized): The dataset, with MMEngine's wrappers if any.
 
     Example:
-        >>> origins = Origins(RepeatDataset(dataset, times=3))
-        >>> origins(len(dataset) + 2)
-        2
+        >>> from ausam_mm.sampling.origins import Origins
+        >>> from mmengine.dataset import BaseDataset, RepeatDataset
+        >>> class Three(BaseDataset):
+        ...     def load_data_list(self):
+        ...         return [{}, {}, {}]
+        >>> origins = Origins(RepeatDataset(Three(), times=2))
+        >>> [origins(index) for index in range(6)]
+        [0, 1, 2, 0, 1, 2]
     """
 
     def __init__(self, dataset: Any) -> None:
