@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 from mmengine.config import Config
 
 from tools.visualization import browse_dataset
