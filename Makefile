@@ -1,5 +1,7 @@
 # make demo   sets up .venv and runs a short comparison on real data
-# make test   sets up .venv, then runs the linter and every test
+# make test   sets up .venv, then runs the linter and the tests for every change
+# make test-all  the same with the slow tests
+# make lint   only the linter and the type checker
 # make venv   only the set-up
 # make upstream  the same in .venv-upstream, with MMEngine, mmcv-lite, mmpretrain
 #             and mmpose under their own names, and the tests that meet them
@@ -25,11 +27,17 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3; do \
 	if $$p -c '$(FITS)' >/dev/null 2>&1; then command -v $$p; break; fi; done)
 
-.PHONY: demo test upstream venv generate wheel clean
+.PHONY: demo lint test test-all upstream venv generate wheel clean
 
-test: $(VENV)/.installed
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST) -m 'not slow and not gpu'
+
+test-all: lint
+	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST) -m 'not gpu'
+
+lint: $(VENV)/.installed
 	$(BIN)/python -m ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST)
+	$(BIN)/python -m mypy
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py
@@ -38,10 +46,8 @@ demo: $(VENV)/.installed
 # models and hooks are what they are under the other names.
 upstream:
 	$(MAKE) venv VENV=.venv-upstream MM=upstream
-	OMP_NUM_THREADS=1 .venv-upstream/bin/$(PYTEST) tests/test_compat.py tests/hooks \
-		tests/sampling/test_batch_sampler.py::test_a_stopped_training_ends_as_if_it_had_not_been \
-		tests/sampling/test_batch_sampler.py::test_so_it_does_where_mmengine_loads_again_what_was_trained \
-		tests/optim/test_models.py tests/losses \
+	OMP_NUM_THREADS=1 .venv-upstream/bin/$(PYTEST) tests/test_compat.py tests/hooks tests/loops \
+		tests/sampling/test_batch_sampler_resume.py tests/engine/test_models.py tests/losses \
 		tests/tools/test_tools.py::test_configs_train_resume_and_test
 
 venv: $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""Runs a function in several real processes over gloo."""
+"""Functions and models in several real processes over gloo."""
 
 import faulthandler
 import os
@@ -10,6 +10,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.model.wrappers import MMFullyShardedDataParallel
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+CPU = torch.device('cpu')
 
 
 def launch(function, world_size, *args):
@@ -51,3 +57,16 @@ def _work(rank, function, world_size, folder, args):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def shard(model):
+    """A model under FSDP, each linear layer by itself."""
+    return MMFullyShardedDataParallel(
+        model, auto_wrap_policy=ModuleWrapPolicy({nn.Linear}), device_id=CPU)
+
+
+def unsharded_weights(outer):
+    """All weights of a model under FSDP, in every process."""
+    with FullyShardedDataParallel.summon_full_params(outer):
+        return torch.cat(
+            [p.detach().flatten().clone() for p in outer.parameters()])

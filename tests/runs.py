@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
@@ -17,15 +16,6 @@ from .toy import ToyModel, batch
 
 SIZE = 24
 _names = count()
-
-
-@pytest.fixture
-def one_thread():
-    """Sums over several threads may differ in their last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Samples(Dataset):
@@ -61,12 +51,10 @@ def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
            checkpoints_by_epoch=None, seed=0, model=None, **kwargs):
     """A Runner: 3 iterations an epoch, a log line and checkpoint each time.
 
-    Args:
-        length: Epochs, or iterations if not ``by_epoch``.
-        endless: Whether the sampler is; None for where there are no epochs.
-        exact: Whether the loop is one of exact resume.
-        interval: Of checkpoints.
-        checkpoints_by_epoch: What their interval counts; None for by_epoch.
+    ``length`` counts epochs, or iterations if not ``by_epoch``; ``endless``
+    is the sampler, by default where there are no epochs;
+    ``checkpoints_by_epoch`` is what ``interval`` counts, by default
+    ``by_epoch``; ``exact`` takes a loop of exact resume.
     """
     torch.manual_seed(0)
     model = model or ToyModel(norm=True, dropout=0.1).double()

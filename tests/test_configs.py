@@ -56,7 +56,10 @@ def trainings():
                 else 'ausam'
 
 
-TRAININGS = list(trainings())
+# The small models train in a moment.
+TRAININGS = [
+    pytest.param(*training, marks=() if '-c16' in training[0].stem
+                 else pytest.mark.slow) for training in trainings()]
 
 
 class MadeUp(Dataset):

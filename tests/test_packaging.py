@@ -84,6 +84,7 @@ def test_installing_it_changes_nothing_else(wheel):
         or [line.split()[2:] for line in installed] == [['ausam-mm-0.1.0']]
 
 
+@pytest.mark.slow
 def test_the_wheel_alone_trains_from_elsewhere(wheel, tmp_path):
     target = tmp_path / 'installed'
     run('-m', 'pip', 'install', '--no-deps', '--no-index', '--target', target,

@@ -1,4 +1,4 @@
-"""A small MMEngine model, its data, and plain-torch training to compare with.
+"""A small MMEngine model, its data, and a training in torch to compare with.
 
 The references know nothing of ausam_mm: they are loops over torch tensors
 written from the papers' algorithm boxes.
@@ -11,6 +11,8 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 import ausam_mm  # noqa: F401
+
+from . import amp  # noqa: F401, whoever builds a wrapper may name it
 
 
 class SquaredLoss(nn.Module):
@@ -80,25 +82,31 @@ def sample_losses(model, data):
     return (model.net(data['inputs']) - target).pow(2).sum(1)
 
 
-def reference_step(model,
-                   optimizer,
-                   data,
-                   rho,
-                   s1=None,
-                   s2=None,
-                   eta=None):
-    """One two-pass step in plain torch; returns the DLP of the samples in s1.
+def record_selections(wrapper):
+    """The list that a wrapper's selections are appended to from now on."""
+    selections, select = [], wrapper.select
 
-    Args:
-        s1, s2: Positions in the batch of the two passes; None for all.
-        eta: ASAM's, or None for SAM.
+    def recorded(data):
+        selections.append(select(data))
+        return selections[-1]
+
+    wrapper.select = recorded
+    return selections
+
+
+def reference_step(model, optimizer, data, rho, ascent=None, descent=None,
+                   eta=None):
+    """One step of two passes in torch; returns the DLP of the first's samples.
+
+    ``ascent`` and ``descent`` are the batch positions that the passes see, or
+    None for all; ``eta`` is ASAM's, or None for SAM.
     """
     everything = torch.arange(len(data['inputs']))
-    s1 = everything if s1 is None else s1
-    s2 = everything if s2 is None else s2
+    ascent = everything if ascent is None else ascent
+    descent = everything if descent is None else descent
     params = list(model.parameters())
 
-    before = sample_losses(model, data)[s1]
+    before = sample_losses(model, data)[ascent]
     grads = torch.autograd.grad(before.mean(), params)
     scales = [1. if eta is None else p.detach().abs() + eta for p in params]
     norm = torch.cat([(t * g).flatten()
@@ -108,11 +116,11 @@ def reference_step(model,
     for p, e in zip(params, eps):
         p.data = p.data + e
     after = sample_losses(model, data)
-    grads = torch.autograd.grad(after[s2].mean(), params)
+    grads = torch.autograd.grad(after[descent].mean(), params)
     for p, w, g in zip(params, at_w, grads):
         p.data, p.grad = w, g
     optimizer.step()
-    return (after.detach()[s1] - before.detach()).abs()
+    return (after.detach()[ascent] - before.detach()).abs()
 
 
 def difference(model, other):

@@ -9,6 +9,8 @@ import pytest
 
 from ..tools.test_tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def run(name, *arguments, cwd):
     """The output of ``python -m benchmarks.<name>``, in another folder."""

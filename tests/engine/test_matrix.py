@@ -1,9 +1,9 @@
 """Every combination of precision, accumulation, clipping, processes, method.
 
-Each against a reference in plain torch that plays all processes in one, knows
-nothing of ausam_mm or DDP, and is given the draws. Tolerances are the largest
-absolute difference of a weight after seven steps, of the last group of which
-accumulation leaves one step alone.
+Each against a reference in torch that plays all processes in one, knows
+nothing of ausam_mm or DDP, and is given the selections. Tolerances are the
+largest absolute difference of a weight after seven steps; an accumulation of
+three leaves the last step alone.
 """
 
 from contextlib import nullcontext
@@ -13,9 +13,8 @@ import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
 
-from .. import amp  # noqa: F401
 from ..processes import launch
-from ..toy import ToyModel, batch, wrap
+from ..toy import ToyModel, batch, record_selections, wrap
 
 STEPS = 7
 RHO = 0.3
@@ -48,7 +47,7 @@ def make_batch(rank, step):
 
 
 def train(cases, rank=0, distributed=False):
-    """Trains each case by the wrapper; returns weights, table, draws."""
+    """Trains each case; returns weights, history and samples seen."""
     results = []
     for case in cases:
         model = make_model(case)
@@ -69,22 +68,16 @@ def train(cases, rank=0, distributed=False):
             clip_grad=dict(max_norm=MAX_NORM) if case['clip'] else None,
             **options)
         wrapper.initialize_count_status(model, 0, STEPS)
-        draws, draw = [], wrapper.select
-
-        def record(data, draws=draws, draw=draw):
-            drawn = draw(data)
-            draws.append(drawn.descent if drawn else torch.arange(16))
-            return drawn
-
-        wrapper.select = record
+        selections = record_selections(wrapper)
         for step in range(STEPS):
             outer.train_step(make_batch(rank, step), wrapper)
         results.append(
             dict(
                 weights=model.state_dict(),
-                table=wrapper.history.state_dict()
+                history=wrapper.history.state_dict()
                 if case['method'] == 'AUSAM' else None,
-                draws=draws))
+                seen=[selection.descent if selection else torch.arange(16)
+                      for selection in selections]))
     return results
 
 
@@ -92,8 +85,8 @@ def train_in_process(cases):
     return train(cases, torch.distributed.get_rank(), distributed=True)
 
 
-def reference(case, draws):
-    """The same in plain torch, given the draws of each process.
+def reference(case, seen):
+    """The same in torch, given the samples that each process sees.
 
     Returns:
         tuple: The model and the DLPs of each sample, by its key.
@@ -121,8 +114,8 @@ def reference(case, draws):
     group = []
     for step in range(STEPS):
         mean = [torch.zeros_like(p) for p in params]
-        for rank, drawn in enumerate(draws):
-            data, index = make_batch(rank, step), drawn[step]
+        for rank, selected in enumerate(seen):
+            data, index = make_batch(rank, step), selected[step]
             before, grads = gradient(data, index, moves=rank == 0)
             norm = torch.cat([g.flatten() for g in grads]).norm()
             at_w = [p.detach().clone() for p in params]
@@ -132,7 +125,7 @@ def reference(case, draws):
             for p, w in zip(params, at_w):
                 p.data = w
             for total, g in zip(mean, grads):
-                total += g / len(draws)
+                total += g / len(seen)
             for i, d in zip(index.tolist(), (after - before).abs().tolist()):
                 dlp.setdefault(16 * rank + i, []).append(d)
         group.append(mean)
@@ -155,10 +148,11 @@ def on_two_processes():
 
 @pytest.mark.parametrize('num_processes', [1, 2])
 @pytest.mark.parametrize('case', CASES, ids=name_of)
-def test_the_reference_in_plain_torch(case, num_processes, request):
+def test_every_combination_matches_a_loop_in_torch(
+        case, num_processes, request):
     results = train([case]) if num_processes == 1 else \
         request.getfixturevalue('on_two_processes')[name_of(case)]
-    model, dlp = reference(case, [result['draws'] for result in results])
+    model, dlp = reference(case, [result['seen'] for result in results])
     tolerance = TOLERANCE[case['precision']]
     for result in results:
         for name, p in model.named_parameters():
@@ -174,9 +168,10 @@ def test_the_reference_in_plain_torch(case, num_processes, request):
         assert weights['net.1.num_batches_tracked'] == STEPS
     if case['method'] == 'AUSAM':
         for result in results:
-            table = result['table']
-            assert dict(zip(table['keys'].tolist(), table['counts'].tolist())
-                        ) == {key: len(values) for key, values in dlp.items()}
+            table = result['history']
+            counts = zip(table['keys'].tolist(), table['counts'].tolist())
+            assert dict(counts) == {
+                key: len(values) for key, values in dlp.items()}
             torch.testing.assert_close(
                 table['means'],
                 torch.tensor([sum(dlp[key]) / len(dlp[key])
@@ -190,9 +185,9 @@ def test_the_tolerances_tell_sam_from_sgd(precision):
     case = dict(precision=precision, accumulation=1, clip=False, method='SAM',
                 norm=False)
     model = make_model(case)
-    plain = wrap(model, type='OptimWrapper')
+    wrapper = wrap(model, type='OptimWrapper')
     for step in range(STEPS):
-        model.train_step(make_batch(0, step), plain)
+        model.train_step(make_batch(0, step), wrapper)
     sam = train([case])[0]['weights']
     apart = max((sam[name] - p).abs().max() for name, p in
                 model.named_parameters())

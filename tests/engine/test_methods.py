@@ -6,14 +6,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
-from mmengine.model.wrappers import MMFullyShardedDataParallel
-from torch import nn
-from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from ausam_mm.engine import common_seed
 
-from .. import amp  # noqa: F401, registers the CPU's wrapper
-from ..processes import launch
+from ..processes import launch, shard, unsharded_weights
 from ..runs import Stop, runner
 from ..toy import (
     ToyModel,
@@ -23,7 +19,6 @@ from ..toy import (
     sample_losses,
     wrap,
 )
-from .test_distributed import CPU, whole_weights
 
 STEPS = 12
 METHODS = {
@@ -57,7 +52,7 @@ def train(name, steps=range(STEPS), model=None, wrapper=None, outer=None,
 
 @pytest.mark.parametrize('name', ['LookSAM', 'SSSAM', 'AESAM', 'AELookSAM',
                                   'VSAM'])
-def test_these_settings_have_steps_of_both_kinds(name):
+def test_methods_that_save_passes_have_steps_of_one_and_of_two(name):
     _, wrapper = train(name)
     passes = wrapper.samples_backpropagated / wrapper.samples_loaded
     assert 1.2 < passes < 1.8
@@ -65,7 +60,7 @@ def test_these_settings_have_steps_of_both_kinds(name):
 
 # F-SAM's average is one over micro-batches.
 @pytest.mark.parametrize('name', sorted(set(METHODS) - {'FSAM'}))
-def test_micro_batches_of_the_same_data_are_one_batch(name):
+def test_accumulating_equal_micro_batches_is_a_step_on_one(name):
     # ESAM's masks differ from micro-batch to micro-batch.
     options = dict(beta=1.) if name == 'ESAM' else {}
     single, _ = train(name, **options)
@@ -76,7 +71,7 @@ def test_micro_batches_of_the_same_data_are_one_batch(name):
 
 @pytest.mark.parametrize('optimizer', ['SGD', 'AdamW'])
 @pytest.mark.parametrize('name', METHODS)
-def test_a_resumed_training_ends_the_same(name, optimizer, tmp_path):
+def test_state_dicts_resume_to_the_same_end(name, optimizer, tmp_path):
 
     def fresh():
         model = build()
@@ -100,7 +95,7 @@ def test_a_resumed_training_ends_the_same(name, optimizer, tmp_path):
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_the_scale_of_the_losses_cancels(name):
+def test_the_loss_scale_changes_nothing(name):
     """A power of two changes nothing, bit for bit, in float32 weights."""
     results = []
     for scale, growth_interval in ((1., 1000), (2.**10, 2)):
@@ -117,7 +112,8 @@ def test_the_scale_of_the_losses_cancels(name):
     ('KSAM', dict(k=16)),
     ('ESAM', dict(beta=1., gamma=0.99)),
 ])
-def test_scoring_leaves_autocast_its_gradients(name, options):
+def test_a_scoring_pass_under_autocast_leaves_gradients_to_the_next(
+        name, options):
     """What was cast without gradient must not serve the passes after it."""
     base = dict(type='CPUAmpOptimWrapper', dtype='bfloat16', loss_scale=1.)
     model, sam = build().float(), build().float()
@@ -140,7 +136,7 @@ def overflowing(step):
 
 @pytest.mark.parametrize('base', ['OptimWrapper', 'CPUAmpOptimWrapper'])
 @pytest.mark.parametrize('name', METHODS)
-def test_an_overflow_leaves_nothing_behind(name, base):
+def test_no_state_keeps_an_overflow(name, base):
     model, wrapper = train(name, data=overflowing, base=dict(type=base))
     assert all(p.isfinite().all() for p in model.parameters())
     for memory in wrapper.param_states:
@@ -168,9 +164,7 @@ def in_processes():
         model = build()
         same, _ = train(
             name, model=model, outer=MMDistributedDataParallel(model))
-        sharded = MMFullyShardedDataParallel(
-            build(), auto_wrap_policy=ModuleWrapPolicy({nn.Linear}),
-            device_id=CPU)
+        sharded = shard(build())
         wrapper = wrap(sharded, **options_of(name))
         train(name, model=sharded, wrapper=wrapper, outer=sharded)
         model = build()
@@ -188,7 +182,7 @@ def in_processes():
                   for part in memory.of(list(own.parameters()))],
             seed=common_seed(None),
             same=copy.deepcopy(same.state_dict()), own=own.state_dict(),
-            sharded=whole_weights(sharded))
+            sharded=unsharded_weights(sharded))
     return results
 
 
@@ -198,7 +192,7 @@ def processes():
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_processes_with_the_same_data_are_one(processes, name):
+def test_processes_with_the_same_data_train_like_one(processes, name):
     expected, _ = train(name)
     for result in processes:
         for key, value in expected.state_dict().items():
@@ -221,7 +215,7 @@ def test_processes_with_their_own_data_stay_together(processes, name):
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_sharded_parameters_train_like_whole_ones(processes, name):
+def test_sharded_parameters_train_like_unsharded_ones(processes, name):
     expected, _ = train(name)
     expected = torch.cat([p.flatten() for p in expected.parameters()])
     for result in processes:
@@ -230,7 +224,7 @@ def test_sharded_parameters_train_like_whole_ones(processes, name):
 
 
 @pytest.mark.parametrize('name', ['KSAM', 'ESAM'])
-def test_a_loss_that_sums_keeps_its_scale(name):
+def test_a_summing_loss_of_selected_samples_keeps_the_batch_scale(name):
     """On a part of the batch a sum is as long as the batch's."""
     lr = 0.05 / 16
     mean, _ = train(name, data=batch)
@@ -241,8 +235,8 @@ def test_a_loss_that_sums_keeps_its_scale(name):
     assert difference(model, mean) < 1e-10
 
 
-def test_dropout_is_the_same_where_losses_are_compared():
-    """ESAM without a radius sees no loss rise, whatever dropout draws."""
+def test_dropout_has_the_same_masks_where_esam_compares_losses():
+    """ESAM without a radius sees no loss rise, whatever is dropped."""
     model = build(dropout=0.5)
     wrapper = wrap(model, type='ESAM', rho=0., beta=1., gamma=0.5)
     rises = []
@@ -253,7 +247,7 @@ def test_dropout_is_the_same_where_losses_are_compared():
     assert rises[0].abs().max() == 0
 
 
-def test_weights_come_back_when_the_forward_pass_fails():
+def test_msam_restores_the_weights_when_the_forward_pass_fails():
 
     class Broken(ToyModel):
         fails = False
@@ -275,7 +269,7 @@ def test_weights_come_back_when_the_forward_pass_fails():
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_the_runner_resumes_to_the_same_ending(name, tmp_path):
+def test_trainings_by_the_runner_resume_to_the_same_end(name, tmp_path):
 
     def run(folder, **options):  # without dropout, which no checkpoint keeps
         torch.manual_seed(0)
@@ -308,28 +302,29 @@ def test_checkpoints_are_interchangeable_between_wrappers(name):
             wrapper.optimizer.state[p]['momentum_buffer'],
             other.optimizer.state[q]['momentum_buffer'])
         kept = set(other.optimizer.state[q]) - {'momentum_buffer'}
+        # MMEngine's own knows nothing of it, and keeps it unused.
         assert kept == ({'ausam_orthogonal_part'} if name == 'OptimWrapper'
-                        else set())  # what a plain wrapper does not know
+                        else set())
     back = wrap(build(), **options_of('LookSAM'))
     back.load_state_dict(wrap(build(), type=name, **options).state_dict())
     assert len(back.param_states[0]) == 0
 
 
-# -- what a sampler that prunes the data asks of the engine --
+# -- weights of samples, which a sampler that prunes the data sets --
 
 WEIGHTED = {**METHODS, 'SAM': dict(type='SAM'), 'AUSAM': dict(
     type='AUSAM', alpha=0.5, warmup_iters=2, ramp_iters=0, seed=0)}
 
 
 @pytest.mark.parametrize('name', WEIGHTED)
-def test_weights_of_one_change_nothing_and_losses_are_seen(name):
-    plain, weighted = build(), build()
+def test_sample_weights_of_1_change_nothing_and_report_the_losses(name):
+    without, weighted = build(), build()
     wrappers = [wrap(model, rho=0.3, **WEIGHTED[name])
-                for model in (plain, weighted)]
+                for model in (without, weighted)]
     for wrapper in wrappers:
-        wrapper.initialize_count_status(plain, 0, STEPS)
+        wrapper.initialize_count_status(without, 0, STEPS)
     for i in range(STEPS):
-        plain.train_step(batch(i), wrappers[0])
+        without.train_step(batch(i), wrappers[0])
         losses = sample_losses(weighted, batch(i)).detach()
         wrappers[1].sample_weights = torch.ones(16)
         weighted.train_step(batch(i), wrappers[1])
@@ -337,12 +332,12 @@ def test_weights_of_one_change_nothing_and_losses_are_seen(name):
         if name != 'MSAM':  # whose only pass is not at w
             torch.testing.assert_close(at_w, losses[seen])
         assert wrappers[1].sample_weights is None
-    assert difference(plain, weighted) == 0
+    assert difference(without, weighted) == 0
 
 
 @pytest.mark.parametrize('reduction', ['mean', 'sum'])
 @pytest.mark.parametrize('name', ['SAM', 'KSAM', 'AUSAM', 'MSAM'])
-def test_weights_multiply_the_losses_of_both_passes(name, reduction):
+def test_sample_weights_multiply_the_losses_of_both_passes(name, reduction):
     """A weight of 2 is a loss twice as large: of a model that doubles it."""
 
     class Doubled(ToyModel):
@@ -371,7 +366,7 @@ def test_weights_multiply_the_losses_of_both_passes(name, reduction):
         doubled.train_step(data, wrappers[0])
         wrappers[1].sample_weights = factors
         weighted.train_step(batch(i), wrappers[1])
-        if name == 'AUSAM' and i == 1:  # draws follow DLP, which differs
+        if name == 'AUSAM' and i == 1:  # selections follow DLP, which differs
             break
     assert difference(doubled, weighted) < 1e-12
     assert difference(weighted, build(reduction=reduction)) > 1e-3

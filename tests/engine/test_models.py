@@ -9,7 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
-from ..toy import wrap
+from ausam_mm.sampling import sample_keys
+
+from ..toy import record_selections, wrap
 
 ROOT = Path(__file__).parents[2]
 B, K = 8, 5
@@ -99,18 +101,17 @@ def loss_of(model, data):
 
 @pytest.mark.parametrize('name,scale', [('simcc', B / 4), ('rtmpose', B / 4),
                                         ('heatmap', 1.)])
-def test_a_subsets_gradient_keeps_the_batch_scale(name, scale):
+def test_the_gradient_of_a_subset_keeps_the_batch_scale(name, scale):
     model, data = pose_model(name), pose_batch(name)
     reference = copy.deepcopy(model)
     wrapper = wrap(
         model, type='AUSAM', rho=0., alpha=0.5, lr=0., warmup_iters=1)
     model.train_step(copy.deepcopy(data), wrapper)
-    grads, draws, original = [], [], wrapper.select
-    wrapper.select = lambda batch: draws.append(original(batch)) or draws[-1]
+    grads, selections = [], record_selections(wrapper)
     wrapper.base.step = lambda: grads.extend(
         p.grad.clone() for p in model.parameters())
     model.train_step(copy.deepcopy(data), wrapper)
-    index = draws[0].descent.tolist()
+    index = selections[0].descent.tolist()
     assert len(index) == 4
     loss = scale * loss_of(reference, part(data, index))
     expected = torch.autograd.grad(loss, list(reference.parameters()))
@@ -122,7 +123,7 @@ def test_a_subsets_gradient_keeps_the_batch_scale(name, scale):
 
 
 @pytest.mark.parametrize('name', list(HEADS))
-def test_dlp_is_the_models_own_loss_on_one_sample(name):
+def test_dlp_follows_the_loss_of_the_model_on_each_sample_alone(name):
     """With BatchNorm in eval mode, where samples do not see each other."""
     model, data = pose_model(name), pose_batch(name)
     for module in model.modules():
@@ -138,12 +139,11 @@ def test_dlp_is_the_models_own_loss_on_one_sample(name):
     dlp = (records[0].second.losses - own.detach()).abs().double()
     # `id` tells the two persons of an image apart.
     assert len(wrapper.history) == B
-    from ausam_mm.sampling import sample_keys
     torch.testing.assert_close(
         wrapper.history.means(sample_keys(data)), dlp, rtol=1e-2, atol=1e-5)
 
 
-def test_mixup_is_applied_once_to_the_drawn_samples():
+def test_mixup_is_applied_once_to_the_selected_samples():
     init_default_scope('mmpretrain')
     from mmpretrain.structures import DataSample
     torch.manual_seed(0)

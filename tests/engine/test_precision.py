@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ausam_mm.engine import Perturbation
 
-from .. import amp  # noqa: F401
 from ..toy import ToyModel, batch, build, reference_step, sample_losses, wrap
 
 INF = float('inf')
@@ -81,7 +80,7 @@ def test_an_overflow_in_either_pass_skips_the_step(bad, alpha):
 
 @pytest.mark.parametrize('bad', [(), (2, ), (3, )], ids=str)
 @pytest.mark.parametrize('adaptive', [False, True])
-def test_a_norm_that_stays_on_its_device_perturbs_the_same(monkeypatch, bad,
+def test_a_perturbation_without_reading_the_norm_is_the_same(monkeypatch, bad,
                                                          adaptive):
     """What is done on an accelerator, where no one reads the norm."""
     states = []
@@ -112,7 +111,7 @@ def test_an_overflow_in_a_micro_batch_skips_the_whole_step(bad):
     assert wrapper.loss_scaler.get_scale() == 2**9
 
 
-def test_a_norm_beyond_half_precision_is_no_overflow():
+def test_a_gradient_norm_beyond_half_precision_is_no_overflow():
 
     class Half(ToyModel):
 
@@ -130,14 +129,14 @@ def test_a_norm_beyond_half_precision_is_no_overflow():
     assert not torch.equal(model.net[0].weight, before)
 
 
-def test_the_scaler_counts_steps_and_not_passes():
+def test_the_loss_scaler_counts_steps_and_not_passes():
     model, wrapper = overflowing()
     for step in range(5):
         model.train_step(batch(step), wrapper)
     assert wrapper.loss_scaler.state_dict()['_growth_tracker'] == 5
 
 
-def test_a_static_scale_stays_where_it_is():
+def test_an_overflow_leaves_a_static_loss_scale():
     model, wrapper = overflowing((4, ))
     wrapper.base._scale_update_param = 2.**10
     for step in range(4):
@@ -146,7 +145,7 @@ def test_a_static_scale_stays_where_it_is():
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_a_scale_that_is_far_too_large_comes_down_by_itself():
+def test_a_loss_scale_that_is_far_too_large_comes_down():
     model, wrapper = overflowing(scale=2.**60, alpha=(0.25, 0.75))
     before = copy.deepcopy(list(model.parameters()))
     for step in range(60):
@@ -157,7 +156,7 @@ def test_a_scale_that_is_far_too_large_comes_down_by_itself():
     assert model.net[1].running_var.isfinite().all()
 
 
-def test_the_logged_norm_is_that_of_the_unscaled_gradient():
+def test_the_norm_of_a_step_is_that_of_the_unscaled_gradient():
     model, wrapper = overflowing(accumulation=3)
     norms = []
     wrapper.observe = lambda step: norms.append(float(step.norm))
@@ -182,7 +181,7 @@ def test_clipping_by_value_sees_the_second_gradient_only():
     assert max(q.grad.abs().max() for q in other.parameters()) > 0.1
 
 
-def test_shared_parameters_move_once():
+def test_shared_parameters_are_perturbed_once():
 
     class Tied(ToyModel):
 
@@ -257,7 +256,7 @@ def test_nothing_waits_for_the_device_before_the_step(
 
 
 @pytest.mark.parametrize('method', ['SAM', 'AUSAM'])
-def test_mmpretrains_layer_decay_and_schedulers_of_rho(method):
+def test_layer_decay_of_mmpretrain_trains_with_a_scheduled_rho(method):
     pytest.importorskip('mmpretrain')
     from mmengine.optim import LinearParamScheduler, build_optim_wrapper
     from mmengine.registry import MODELS, init_default_scope

@@ -14,7 +14,7 @@ from ..toy import build, wrap
 AUSAM = dict(type='AUSAM', rho=0.1, alpha=0.5, ramp_epochs=2)
 
 
-def test_an_epoch_based_training_warms_up_samples_and_logs(tmp_path):
+def test_an_epoch_based_training_warms_up_then_samples_and_logs(tmp_path):
     run = runner(tmp_path, AUSAM)
     run.train()
     lines = scalars(run)
@@ -34,27 +34,20 @@ def test_an_epoch_based_training_warms_up_samples_and_logs(tmp_path):
     (dict(warmup_iters=5, ramp_iters=6), 5),
     (dict(warmup_iters=2, scores='uniform'), 2),
 ])
-def test_an_endless_sampler_has_epochs_or_iterations(tmp_path, options,
-                                                     warmup):
+def test_warm_up_in_an_iteration_loop_lasts_an_epoch_or_as_set(
+        tmp_path, options, warmup):
     run = runner(tmp_path, {**AUSAM, **options}, by_epoch=False, length=12)
     run.train()
     ratios = [line['ausam/ratio_used'] for line in scalars(run)]
     assert ratios == [1.] * warmup + [0.5] * (12 - warmup)
 
 
-def test_resuming_brings_back_table_draws_and_counters(tmp_path):
+def test_a_resumed_training_has_the_history_and_counters(tmp_path):
     whole = runner(tmp_path / 'whole', AUSAM)
     whole.train()
     broken = runner(tmp_path / 'broken', AUSAM, custom_hooks=[Stop(6)])
     with pytest.raises(KeyboardInterrupt):
         broken.train()
-    # MMEngine's message hub is in the checkpoint, too; our part is plain.
-    checkpoint = torch.load(
-        tmp_path / 'broken' / 'epoch_2.pth', weights_only=False)
-    torch.save(checkpoint['optimizer'], tmp_path / 'optimizer.pth')
-    state = torch.load(tmp_path / 'optimizer.pth', weights_only=True)
-    assert len(state['ausam_mm']['history']['keys']) == SIZE
-
     resumed = runner(tmp_path / 'broken', AUSAM, resume=True)
     resumed.train()
     assert resumed.optim_wrapper.samples_loaded == 4 * SIZE
@@ -68,8 +61,8 @@ def test_resuming_brings_back_table_draws_and_counters(tmp_path):
 
 
 def test_wrappers_can_be_swapped_on_a_checkpoint(tmp_path):
-    plain = dict(type='OptimWrapper')
-    runner(tmp_path / 'plain', plain, length=1).train()
+    base = dict(type='OptimWrapper')
+    runner(tmp_path / 'base', base, length=1).train()
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
@@ -78,7 +71,7 @@ def test_wrappers_can_be_swapped_on_a_checkpoint(tmp_path):
         tmp_path / 'to_ausam',
         AUSAM,
         length=3,
-        load_from=str(tmp_path / 'plain' / 'epoch_1.pth'),
+        load_from=str(tmp_path / 'base' / 'epoch_1.pth'),
         resume=True)
     MMLogger.get_current_instance().addHandler(handler)
     to_ausam.train()
@@ -88,7 +81,7 @@ def test_wrappers_can_be_swapped_on_a_checkpoint(tmp_path):
 
     back = runner(
         tmp_path / 'back',
-        plain,
+        base,
         length=4,
         load_from=str(tmp_path / 'to_ausam' / 'epoch_3.pth'),
         resume=True)
@@ -120,7 +113,7 @@ def test_data_may_be_added_between_runs(tmp_path):
 
 
 @pytest.mark.parametrize('foreign', [{}, dict(state={}), dict(model={})])
-def test_a_foreign_state_is_refused(foreign):
+def test_a_state_of_another_object_is_refused(foreign):
     wrapper = wrap(build(), type='AUSAM')
     with pytest.raises(ValueError, match='no state of an optimizer: resume '
                        'from one that MMEngine saved'):
@@ -137,15 +130,15 @@ def train_alone(folder):
     return run.model.state_dict(), run.optim_wrapper.history.state_dict()
 
 
-def test_the_same_seed_gives_the_same_training_twice(tmp_path):
+def test_a_training_in_a_new_process_is_the_same_with_the_same_seed(tmp_path):
     """In processes of their own: sums depend on where memory lies."""
     results = [launch(train_alone, 1, tmp_path / name)[0] for name in 'ab']
     torch.testing.assert_close(*results, rtol=0, atol=0)
 
 
-def test_radii_of_layers_outlive_a_plain_checkpoint():
-    plain, model = build(), build()
-    state = wrap(plain, type='OptimWrapper').state_dict()
+def test_rho_of_param_groups_survives_a_checkpoint_without_it():
+    model = build()
+    state = wrap(build(), type='OptimWrapper').state_dict()
     weights, biases = ([p for name, p in model.named_parameters()
                         if name.endswith(kind)] for kind in ('weight', 'bias'))
     state['param_groups'] = [

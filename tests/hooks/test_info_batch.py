@@ -17,10 +17,8 @@ from ausam_mm.internals import set_max_iters
 
 from ..amp import CPUAmpOptimWrapper
 from ..processes import launch
-from ..runs import Samples, Stop, one_thread, runner, scalars  # noqa: F401
+from ..runs import Samples, Stop, runner, scalars
 from ..toy import ToyModel, build, difference, sample_losses, wrap
-
-pytestmark = pytest.mark.usefixtures('one_thread')
 
 PLAIN = dict(type='OptimWrapper')
 SAM = dict(type='SAM', rho=0.1)

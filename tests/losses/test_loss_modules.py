@@ -1,4 +1,4 @@
-"""Every loss module of mmpretrain and mmpose: separated, or refused.
+"""Every loss module of mmpretrain and mmpose: separable, or refused.
 
 The reference is the module itself on one sample at a time.
 """
@@ -38,7 +38,7 @@ def build_loss(package, kind, options):
 @pytest.mark.parametrize(
     'package,kind,options,args,kwargs', CASES,
     ids=[f'{c[1]}-{c[2]}-{"-".join(c[4])}' for c in CASES])
-def test_the_losses_are_those_of_the_module_on_one_sample(
+def test_per_sample_losses_are_those_of_the_module_on_each_sample_alone(
         package, kind, options, args, kwargs):
     torch.manual_seed(0)
     module = build_loss(package, kind, options)
@@ -59,8 +59,8 @@ def test_the_losses_are_those_of_the_module_on_one_sample(
 @pytest.mark.parametrize(
     'package,kind,options,args,kwargs', CASES,
     ids=[f'{c[1]}-{c[2]}-{"-".join(c[4])}' for c in CASES])
-def test_weights_replace_the_mean_differentiably(package, kind, options, args,
-                                                 kwargs):
+def test_weights_of_1_by_b_give_the_loss_and_gradient_of_the_batch(
+        package, kind, options, args, kwargs):
     torch.manual_seed(0)
     module = build_loss(package, kind, options)
     pred = args[0]
@@ -80,8 +80,8 @@ def test_weights_replace_the_mean_differentiably(package, kind, options, args,
 
 @pytest.mark.parametrize(
     'package,kind,options,args', REFUSED, ids=[c[1] for c in REFUSED])
-def test_what_does_not_separate_is_refused_by_name(package, kind, options,
-                                                   args):
+def test_losses_that_are_not_separable_are_refused_by_name(
+        package, kind, options, args):
     module = build_loss(package, kind, options)
     with pytest.raises(ValueError) as error:
         watched(module, args, {})
@@ -99,7 +99,7 @@ def test_losses_of_whole_batches_are_refused_before_their_numbers_are_seen(
         watched(module, POINTS, {})
 
 
-def test_a_users_rule_lifts_a_refusal():
+def test_a_registered_rule_lifts_a_refusal():
     module = build_loss('mmpretrain', 'SeesawLoss', dict(num_classes=C))
     rules = ausam_mm.losses.per_sample._RULES
     before = dict(rules)
@@ -116,7 +116,7 @@ def test_a_users_rule_lifts_a_refusal():
         PerSampleLosses(Holder(module), {})
 
 
-class BatchNormalised(nn.Module):
+class BatchNormalized(nn.Module):
     """Not separable, and nothing but its numbers tells."""
 
     def forward(self, pred, target):
@@ -124,9 +124,9 @@ class BatchNormalised(nn.Module):
         return loss.sum() / (1 + loss.amax())
 
 
-def test_an_unknown_loss_is_judged_by_its_numbers():
+def test_an_unknown_loss_that_is_neither_mean_nor_sum_is_refused():
     with pytest.raises(ValueError, match='neither the mean .* nor the sum'):
-        watched(BatchNormalised(), POINTS, {})
+        watched(BatchNormalized(), POINTS, {})
 
 
 def test_weighted_torch_cross_entropy_is_refused():
@@ -151,7 +151,7 @@ class CountingLoss(nn.Module):
         return (pred - target).abs().flatten(1).sum(1)
 
 
-def test_a_users_rule_is_used():
+def test_a_registered_rule_is_used():
     rules = ausam_mm.losses.per_sample._RULES
     before = dict(rules)
     try:
@@ -178,7 +178,7 @@ def test_a_subset_of_a_sum_is_scaled_to_the_batch():
     torch.testing.assert_close(output, record.losses.sum() * 15 / N)
 
 
-def test_one_sample_decides_no_reduction():
+def test_a_batch_of_one_sample_decides_no_reduction():
     module = build_loss('mmpose', 'KeypointMSELoss', {})
     args = tuple(h[:1] for h in HEATMAPS)
     _, record, losses = watched(module, args, {}, num_samples=1)

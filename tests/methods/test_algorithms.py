@@ -1,4 +1,4 @@
-"""Every method against plain-torch loops written from their papers."""
+"""Every method against loops in torch written from their papers."""
 
 import math
 
@@ -82,7 +82,7 @@ def assert_same(model, reference):
     assert difference(model, build()) > 1e-2
 
 
-def test_looksam():
+def test_looksam_matches_its_paper():
     model, _ = trained(type='LookSAM', rho=RHO, k=4, alpha=0.7)
     r = Reference()
     for t in range(STEPS):
@@ -104,7 +104,7 @@ def test_looksam():
     ('linear', lambda t: t / STEPS),
     ('trigonometric', lambda t: 0.5 - 0.5 * math.cos(math.pi * t / STEPS)),
 ])
-def test_sssam_given_its_coins(schedule, p_of):
+def test_sssam_matches_its_paper_given_its_coins(schedule, p_of):
     model, wrapper = trained(
         type='SSSAM', rho=RHO, schedule=schedule, seed=3)
     r, kinds = Reference(), set()
@@ -118,7 +118,7 @@ def test_sssam_given_its_coins(schedule, p_of):
 
 
 @pytest.mark.parametrize('reuse', [None, 0.7], ids=['AESAM', 'AELookSAM'])
-def test_aesam(reuse):
+def test_aesam_and_aelooksam_match_their_paper(reuse):
     options = dict(type='AESAM') if reuse is None else dict(
         type='AELookSAM', alpha=reuse)
     model, wrapper = trained(rho=RHO, **options)
@@ -145,7 +145,7 @@ def test_aesam(reuse):
     assert wrapper.samples_backpropagated == 16 * (STEPS + sum(kinds))
 
 
-def test_ksam():
+def test_ksam_matches_its_paper():
     model, wrapper = trained(type='KSAM', rho=RHO, k=6)
     r = Reference()
     for t in range(STEPS):
@@ -157,7 +157,7 @@ def test_ksam():
     assert wrapper.samples_scored == STEPS * 16
 
 
-def test_esam_given_its_masks():
+def test_esam_matches_its_paper_given_its_masks():
     model, wrapper = trained(
         type='ESAM', rho=RHO, beta=0.6, gamma=0.5, seed=1)
     r, perturbed = Reference(), []
@@ -177,7 +177,7 @@ def test_esam_given_its_masks():
     assert wrapper.samples_backpropagated == STEPS * (16 + 8)
 
 
-def test_msam():
+def test_msam_matches_its_paper():
     model, _ = trained(type='MSAM', rho=RHO)
     r = Reference()
     for t in range(STEPS):
@@ -187,7 +187,7 @@ def test_msam():
     assert_same(model, r)
 
 
-def test_fsam():
+def test_fsam_matches_its_paper():
     model, _ = trained(type='FSAM', rho=RHO, sigma=1., lmbda=0.6)
     r = Reference()
     m = [torch.zeros_like(p) for p in r.params]
@@ -199,7 +199,7 @@ def test_fsam():
     assert_same(model, r)
 
 
-def test_vsam():
+def test_vsam_matches_its_description():
     model, wrapper = trained(
         type='VSAM', rho=RHO, K=5, reuse=0.7, rate=0.5, min_rate=0.2)
     r, credit, rate, last, norms, rates = Reference(), 1., 0.5, None, [], []
@@ -242,7 +242,7 @@ def test_vsam():
     (dict(type='FSAM', sigma=0.), 'SAM'),
     (dict(type='MSAM', rho=0.), 'OptimWrapper'),
 ], ids=str)
-def test_degenerate_settings(degenerate, other):
+def test_degenerate_settings_are_sam_or_the_base_optimizer(degenerate, other):
     torch.manual_seed(0)
     model, _ = trained(**{'rho': RHO, **degenerate})
     expected, _ = trained(
@@ -257,8 +257,8 @@ METHODS = dict(
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_each_is_itself(name):
-    """Neither the plain wrapper nor SAM, whatever hook or key is missing."""
+def test_no_method_is_sam_or_the_base_optimizer(name):
+    """Whatever hook or key is missing."""
     model, _ = trained(type=name, rho=RHO, **METHODS[name])
     for other in ('OptimWrapper', 'SAM'):
         options = dict(rho=RHO) if other == 'SAM' else {}
@@ -271,7 +271,7 @@ def test_each_is_itself(name):
     ('AELookSAM', dict(alpha=0.)),
     ('VSAM', dict(reuse=0., K=4, min_rate=0.2)),
 ])
-def test_what_is_reused_matters(name, options):
+def test_the_reused_direction_matters(name, options):
     with_it, _ = trained(type=name, rho=RHO, **METHODS[name])
     without, _ = trained(type=name, rho=RHO, **options)
     assert difference(with_it, without) > 1e-3

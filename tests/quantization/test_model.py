@@ -347,7 +347,7 @@ def test_the_runner_trains_and_resumes(name, wrapper, tmp_path):
                 f'{key}.step' in state['ema_state_dict']
 
 
-def test_a_resumed_run_is_the_one_that_went_on(tmp_path, one_thread):
+def test_a_resumed_run_is_the_one_that_went_on(tmp_path):
     wrapper = dict(type='AUSAM', rho=0.1, alpha=0.5, warmup_iters=1)
     whole = runs.runner(tmp_path / 'a', wrapper, model=toy(),
                         exact=True, custom_hooks=[dict(type='StepSizeHook')])
@@ -363,6 +363,3 @@ def test_a_resumed_run_is_the_one_that_went_on(tmp_path, one_thread):
     for (name, p), q in zip(whole.model.state_dict().items(),
                             again.model.state_dict().values()):
         assert torch.equal(p, q), name
-
-
-one_thread = runs.one_thread

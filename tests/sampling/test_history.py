@@ -1,4 +1,4 @@
-"""The table against a dict of lists."""
+"""SampleHistory against a dict of lists."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_running_means_are_means(batches):
 
 @settings(deadline=None, max_examples=80)
 @given(updates, updates)
-def test_merging_two_tables_is_one_table_of_all_observations(one, two):
+def test_merging_two_histories_is_one_of_all_observations(one, two):
     tables = []
     for batches in (one, two, one + two):
         tables.append(SampleHistory())
@@ -70,7 +70,7 @@ def test_merging_two_tables_is_one_table_of_all_observations(one, two):
         tables[0].means(keys), tables[2].means(keys), rtol=1e-6, atol=1e-6)
 
 
-def test_the_state_holds_plain_tensors(tmp_path):
+def test_the_state_of_a_history_loads_with_weights_only(tmp_path):
     history = SampleHistory()
     history.update(torch.arange(9), torch.rand(9))
     torch.save(history.state_dict(), tmp_path / 'table.pth')
@@ -86,6 +86,6 @@ def test_the_state_holds_plain_tensors(tmp_path):
 @pytest.mark.parametrize('state', [
     {}, dict(keys=torch.arange(2), means=torch.rand(3),
              counts=torch.arange(2))])
-def test_a_foreign_state_is_refused(state):
+def test_a_state_that_is_no_history_is_refused(state):
     with pytest.raises(ValueError, match='no state of a SampleHistory'):
         SampleHistory().load_state_dict(state)

@@ -1,4 +1,8 @@
-"""Draws follow their probabilities; batches are cut right."""
+"""Selections follow their probabilities; batches are cut right."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -41,25 +45,16 @@ def test_equal_scores_are_equally_probable(scores):
     assert q[0] == q[1] > 0
 
 
-def sequential(q, num, rng):
-    """Draws one sample after the other, each proportional to q."""
-    left, drawn = list(range(len(q))), []
-    for _ in range(num):
-        p = q[left] / q[left].sum()
-        drawn.append(left.pop(rng.choice(len(left), p=p)))
-    return drawn
-
-
-def test_multinomial_draws_follow_the_probabilities():
-    """Chi-square: first draws against q, subsets against a drawn reference."""
+def test_multinomial_sampling_follows_the_probabilities():
+    """Chi-square of the first samples against q, and of all pairs."""
     q = torch.tensor([0.1, 0.2, 0.3, 0.5])
     generator = torch.Generator().manual_seed(0)
     first, subsets = np.zeros(4), {}
     for _ in range(20000):
-        drawn = sample_multinomial(q, 2, generator).tolist()
-        assert len(set(drawn)) == 2
-        first[drawn[0]] += 1
-        key = tuple(sorted(drawn))
+        pair = sample_multinomial(q, 2, generator).tolist()
+        assert len(set(pair)) == 2
+        first[pair[0]] += 1
+        key = tuple(sorted(pair))
         subsets[key] = subsets.get(key, 0) + 1
     p = (q / q.sum()).double().numpy()
     assert chisquare(first, 20000 * p / p.sum()).pvalue > 1e-3
@@ -85,9 +80,10 @@ def test_inclusion_probabilities_sum_to_k_and_are_proportional(q, data):
         assert torch.allclose(c, c[0].expand_as(c), rtol=1e-6)
         # What is certain would have been above 1.
         assert (c[0] * q[~below] >= 1 - 1e-6).all()
-    drawn = sample_systematic(pi)
-    assert len(drawn) == len(set(drawn.tolist())) == k
-    assert set((~below).nonzero().flatten().tolist()) <= set(drawn.tolist())
+    selected = sample_systematic(pi)
+    assert len(selected) == len(set(selected.tolist())) == k
+    certain = (~below).nonzero().flatten().tolist()
+    assert set(certain) <= set(selected.tolist())
 
 
 def test_systematic_sampling_has_exactly_its_inclusion_probabilities():
@@ -105,7 +101,8 @@ def test_systematic_sampling_has_exactly_its_inclusion_probabilities():
 @pytest.mark.parametrize('ratio,size,expected', [
     (0.5, 256, 128), (0.29, 100, 29), (0.5, 1, 1), (0.1, 5, 1),
     (0.6, 5, 3), (1., 7, 7), (0.5, 5, 2)])
-def test_num_selected(ratio, size, expected):
+def test_the_number_selected_is_rounded_down_but_at_least_1(
+        ratio, size, expected):
     assert num_selected(ratio, size) == expected
 
 
@@ -116,7 +113,7 @@ def elements(size, **meta):
 
 @settings(deadline=None)
 @given(st.integers(1, 6), st.data())
-def test_every_kind_of_batch_is_cut_to_the_same_samples(size, data):
+def test_tensors_lists_and_tuples_are_cut_to_the_same_samples(size, data):
     index = torch.tensor(
         sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1))))
     images = torch.arange(size * 12.).view(size, 3, 2, 2)
@@ -158,7 +155,7 @@ def key(**meta):
             metainfo=meta)])))
 
 
-def test_keys_tell_samples_apart_and_nothing_else():
+def test_keys_identify_samples_by_their_meta_information():
     same = dict(sample_idx=3, img_path='a/1.jpg')
     assert key(**same) == key(**same, flip=True, ori_shape=(3, 4))
     # ConcatDataset restarts sample_idx.
@@ -173,22 +170,14 @@ def test_keys_tell_samples_apart_and_nothing_else():
 
 
 def test_keys_are_the_same_in_another_process():
-    import subprocess
-    import sys
     code = ('import sys, torch; from ausam_mm.sampling import sample_keys;'
             'from mmengine.structures import BaseDataElement as E;'
             'print(int(sample_keys(dict(data_samples=[E(metainfo=dict('
             "sample_idx=1, img_path='a.jpg'))]))))")
-    out = [
-        int(
-            subprocess.run([sys.executable, '-c', code],
-                           env={**__import__('os').environ,
-                                'PYTHONHASHSEED': seed},
-                           capture_output=True, text=True,
-                           check=True).stdout.split()[-1])
-        for seed in ('1', '2')
-    ]
-    assert out[0] == out[1] == key(sample_idx=1, img_path='a.jpg')
+    ran = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True,
+        check=True, env={**os.environ, 'PYTHONHASHSEED': '1'})
+    assert int(ran.stdout.split()[-1]) == key(sample_idx=1, img_path='a.jpg')
 
 
 @pytest.mark.parametrize('samples', [[BaseDataElement()], None,

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 from mmengine.config import Config
 
 from tools.visualization import browse_dataset
@@ -30,6 +31,7 @@ def test_joints_are_drawn_where_they_are(data, monkeypatch):  # noqa: F811
     assert len(hits) >= 10 and np.mean(hits) > 0.8
 
 
+@pytest.mark.slow
 def test_both_tasks_and_all_modes(data, tmp_path):  # noqa: F811
     sizes = {}
     for config, mode in ((POSE, 'concat'), (POSE, 'original'),

@@ -78,6 +78,7 @@ default_hooks = dict(logger=dict(interval=1),
 
 @pytest.mark.parametrize('text', [TEXT, LAZY, POSE],
                          ids=['mmpretrain', 'lazy', 'mmpose'])
+@pytest.mark.slow
 def test_an_installed_config_trains_with_one_word(
         text, data, tmp_path):  # noqa: F811
     config = tmp_path / 'config.py'
@@ -93,6 +94,7 @@ def test_an_installed_config_trains_with_one_word(
 @pytest.mark.parametrize('package,text', [
     ('mmpretrain', TEXT), ('mmpretrain', LAZY), ('mmpose', POSE)],
     ids=['mmpretrain', 'lazy', 'mmpose'])
+@pytest.mark.slow
 def test_the_libraries_own_tool_trains_with_two_settings(
         package, text, data, tmp_path):  # noqa: F811
     """Two settings in the config; the tool is the package's, untouched."""

@@ -18,8 +18,9 @@ PLAIN = ROOT / 'configs/classification/digits/resnet18-c16_b64_digits.py'
 POSE = ROOT / 'configs/pose/figures'
 TRAININGS = [
     (PLAIN, 'AUSAM'),
-    (POSE / 'heatmap_res18-c16_b64_figures-64x64.py', 'SAM'),
-    (POSE / 'simcc_res18-c16_b64_figures-64x64.py', 'AUSAM')]
+    *(pytest.param(POSE / f'{name}_res18-c16_b64_figures-64x64.py', wrapper,
+                   marks=pytest.mark.slow)
+      for name, wrapper in (('heatmap', 'SAM'), ('simcc', 'AUSAM')))]
 AUSAM = ('--optim-wrapper', 'AUSAM')
 
 
@@ -82,6 +83,7 @@ def test_configs_train_resume_and_test(config, wrapper, data, tmp_path):
     assert len(drawn) >= 6
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_a_float_model_and_resumes(data, tmp_path):
     train = ROOT / 'tools' / 'train.py'
     small = ('backbone.base_channels=4', 'backbone.stem_channels=4',
@@ -127,6 +129,7 @@ def test_a_truncated_checkpoint_is_named(data, tmp_path):
     assert 'Traceback' not in out
 
 
+@pytest.mark.slow
 def test_compare_trains_resumes_and_writes_what_it_saw(data, tmp_path):
     config = PLAIN
     setting = 'AUSAM alpha=(0.25,0.75) warmup_iters=2'
@@ -212,6 +215,7 @@ def run_on_two_nodes(script, *arguments, cwd):
     return texts
 
 
+@pytest.mark.slow
 def test_two_nodes_train_and_test(data, tmp_path):
     """What several machines run, on one: a torchrun for each of them."""
     options = [*AUSAM, '--work-dir', tmp_path, '--cfg-options',

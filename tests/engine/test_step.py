@@ -1,4 +1,4 @@
-"""What a step leaves untouched, and what the two passes share."""
+"""What a step leaves as it was, and what its two passes share."""
 
 import copy
 import math
@@ -6,11 +6,19 @@ import math
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.optim import LinearParamScheduler
+from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from ausam_mm.engine import Perturbation
 
-from ..toy import ToyModel, batch, build, sample_losses, wrap
+from ..toy import (
+    ToyModel,
+    batch,
+    build,
+    record_selections,
+    wrap,
+)
 
 
 def ausam(model, **options):
@@ -71,7 +79,7 @@ def test_weights_are_restored_when_the_perturbation_breaks_off(
         assert torch.equal(p, old)
 
 
-def test_no_hooks_are_left_behind():
+def test_no_hooks_stay_on_the_model():
     model = build()
     wrapper = ausam(model)
     for i in range(3):
@@ -82,23 +90,22 @@ def test_no_hooks_are_left_behind():
 
 
 @pytest.mark.parametrize('alpha', [1., 0.5], ids=str)
-def test_batchnorm_moves_once_in_the_first_pass(alpha):
-    model, plain = build(norm=True), build(norm=True)
+def test_batchnorm_statistics_move_once_in_the_first_pass(alpha):
+    model, once = build(norm=True), build(norm=True)
     wrapper = ausam(model, alpha=alpha, lr=0.)
-    draws, original = [], wrapper.select
-    wrapper.select = lambda data: draws.append(original(data)) or draws[-1]
+    selections = record_selections(wrapper)
     for i in range(3):
         model.train_step(batch(i), wrapper)
-        plain.net(batch(i)['inputs'][draws[-1].descent])
+        once.net(batch(i)['inputs'][selections[-1].descent])
     assert int(model.net[1].num_batches_tracked) == 3
     torch.testing.assert_close(model.net[1].running_mean,
-                               plain.net[1].running_mean)
+                               once.net[1].running_mean)
     torch.testing.assert_close(model.net[1].running_var,
-                               plain.net[1].running_var)
+                               once.net[1].running_var)
     assert model.net[1].track_running_stats
 
 
-def test_batchnorm_moves_in_the_pass_that_sees_more():
+def test_batchnorm_statistics_move_in_the_pass_that_sees_more():
     model = build(norm=True)
     wrapper = ausam(model, alpha=(0.25, 0.75))
     model.train_step(batch(0), wrapper)
@@ -118,7 +125,7 @@ def test_batchnorm_moves_in_the_pass_that_sees_more():
 
 
 @pytest.mark.parametrize('match_rng', [True, False])
-def test_dropout_draws_the_same_masks_in_both_passes(match_rng):
+def test_dropout_has_the_same_masks_in_both_passes_if_asked(match_rng):
     model = build(dropout=0.5)
     wrapper = ausam(model, match_rng=match_rng)
     masks = []
@@ -131,10 +138,10 @@ def test_dropout_draws_the_same_masks_in_both_passes(match_rng):
     assert not torch.equal(masks[2], masks[4])
 
 
-def test_the_random_stream_goes_on_as_after_one_pass():
-    plain, sam = build(dropout=0.5), build(dropout=0.5)
+def test_random_numbers_continue_after_a_step_as_after_one_pass():
+    base, sam = build(dropout=0.5), build(dropout=0.5)
     ends = []
-    for model, wrapper in ((plain, wrap(plain, type='OptimWrapper')),
+    for model, wrapper in ((base, wrap(base, type='OptimWrapper')),
                            (sam, wrap(sam, type='SAM'))):
         torch.manual_seed(3)
         model.train_step(batch(), wrapper)
@@ -142,85 +149,8 @@ def test_the_random_stream_goes_on_as_after_one_pass():
     assert ends[0] == ends[1]
 
 
-def test_dlp_is_the_loss_difference_and_first_order_in_the_gradient():
-    model = build()
-    rho = 1e-5
-    wrapper = ausam(model, alpha=1., rho=rho, lr=0.)
-    data = batch()
-    params = list(model.parameters())
-    losses = sample_losses(model, data)
-    mean = torch.autograd.grad(losses.mean(), params, retain_graph=True)
-    norm = torch.cat([g.flatten() for g in mean]).norm()
-    expected = []
-    for loss in losses:
-        grad = torch.autograd.grad(loss, params, retain_graph=True)
-        inner = sum((g * m).sum() for g, m in zip(grad, mean))
-        expected.append((rho * inner / norm).abs())
-    model.train_step(data, wrapper)
-    dlp = wrapper.history.means(torch.arange(16))
-    torch.testing.assert_close(dlp, torch.stack(expected), rtol=1e-3,
-                               atol=1e-9)
-
-
-@pytest.mark.parametrize('which', ['ascent', 'descent'])
-def test_the_weighted_gradient_is_unbiased_at_every_step(which):
-    """Monte Carlo of both passes against the gradient of the whole batch."""
-    torch.manual_seed(0)
-    model = build(reduction='sum')
-    wrapper = ausam(
-        model,
-        rho=0.,
-        alpha=(0.25, 0.5),
-        lr=0.,
-        s_max=1.,
-        ramp_epochs=0,
-        sampling='systematic',
-        weighting='inverse_probability')
-    data = batch()
-    for sample in data['data_samples'][:4]:
-        sample.gt *= 6  # so that the samples' gradients are very unlike
-    params = list(model.parameters())
-    full = torch.cat([
-        g.flatten() for g in torch.autograd.grad(
-            sample_losses(model, data).sum(), params)
-    ])
-    model.train_step(data, wrapper)
-    assert len(wrapper.history) == 16
-    # Scores of their own, for rho=0 leaves every DLP at 0.
-    wrapper.history.update(torch.arange(16), torch.arange(16.)**2)
-    wrapper.observe = lambda step: None
-    grads = []
-
-    def record(*_):
-        grads.append(torch.cat([p.grad.flatten() for p in params]))
-        return torch.tensor(1.)  # the norm
-
-    if which == 'ascent':
-        wrapper.perturbation.perturb = record
-    else:
-        wrapper.base.step = record
-    for _ in range(3000):
-        model.train_step(data, wrapper)
-    grads = torch.stack(grads)
-    error = grads.std(0) / len(grads)**0.5
-    z = (grads.mean(0) - full).abs() / error.clamp(min=1e-12)
-    assert z.mean() < 1.3 and z.max() < 5
-    # The test can tell: one selection alone is far from the full gradient.
-    assert ((grads[0] - full).norm() / full.norm()) > 0.1
-
-
-def test_equal_scores_draw_every_sample():
-    model = build()
-    wrapper = ausam(model, rho=0.)
-    for _i in range(40):
-        model.train_step(batch(0), wrapper)
-    counts = wrapper.history.counts(torch.arange(16))
-    assert wrapper.history.means(torch.arange(16)).eq(0).all()
-    assert counts.min() > 8 and counts.max() < 34
-
-
 @pytest.mark.parametrize('size', [1, 2, 3])
-def test_tiny_batches(size):
+def test_batches_of_one_to_three_samples_train(size):
     model = build()
     wrapper = ausam(model, alpha=0.5)
     for i in range(5):
@@ -229,7 +159,7 @@ def test_tiny_batches(size):
     assert wrapper.samples_loaded == 5 * size
 
 
-def test_zero_gradients_do_not_move_the_weights():
+def test_zero_gradients_leave_the_weights():
     model = build()
     data = batch()
     with torch.no_grad():
@@ -248,7 +178,8 @@ def test_zero_gradients_do_not_move_the_weights():
 
 @pytest.mark.parametrize('alpha', [1., 0.5, (0.25, 0.75)], ids=str)
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
-def test_losses_that_are_not_finite_leave_everything_clean(alpha, bad):
+def test_losses_that_are_not_finite_change_neither_weights_nor_history(
+        alpha, bad):
     model = build()
     wrapper = ausam(model, alpha=alpha)
     model.train_step(batch(0), wrapper)
@@ -286,7 +217,7 @@ def test_a_loss_that_breaks_only_at_the_perturbed_weights_is_skipped():
     assert (wrapper.skipped_perturbations, wrapper.skipped_steps) == (0, 1)
 
 
-def test_frozen_and_unused_parameters_stay():
+def test_frozen_and_unused_parameters_do_not_move():
     model = build()
     model.unused = nn.Parameter(torch.ones(2, dtype=torch.double))
     model.net[0].weight.requires_grad_(False)
@@ -298,15 +229,13 @@ def test_frozen_and_unused_parameters_stay():
     assert model.unused.eq(1).all()
 
 
-def test_rho_is_a_parameter_of_the_groups():
+def test_each_param_group_has_its_rho_for_schedulers():
     """A group with rho=0 is not perturbed; schedulers can set the others'."""
     model = build()
     optimizer = torch.optim.SGD([
         dict(params=model.net[0].parameters(), rho=0.),
         dict(params=model.net[2].parameters())
     ], lr=0.1)
-    from mmengine.optim import LinearParamScheduler
-    from mmengine.registry import OPTIM_WRAPPERS
     wrapper = OPTIM_WRAPPERS.build(
         dict(type='SAM', rho=0.2), default_args=dict(optimizer=optimizer))
     assert [g['rho'] for g in optimizer.param_groups] == [0., 0.2]
@@ -322,7 +251,7 @@ def test_rho_is_a_parameter_of_the_groups():
     assert moved == [[False, False], [False, True]]
 
 
-def test_scalars_are_logged_for_every_backend():
+def test_scalars_are_logged_to_the_message_hub():
     hub = MessageHub.get_instance('test_scalars')
     model = build()
     wrapper = ausam(model)
@@ -363,7 +292,7 @@ class MMCVSyncBatchNorm(nn.Module):
     MMCVSyncBatchNorm,
 ], ids=['SyncBatchNorm', 'cumulative', 'InstanceNorm', 'mmcv'])
 @pytest.mark.parametrize('alpha', [1., (0.25, 0.75)], ids=str)
-def test_every_norm_moves_in_one_pass_only(norm, alpha):
+def test_statistics_of_every_norm_layer_move_once_a_step(norm, alpha):
 
     def make():
         model = build(norm=True)
@@ -380,12 +309,11 @@ def test_every_norm_moves_in_one_pass_only(norm, alpha):
     torch.manual_seed(0)
     # At w in both passes: the second one's statistics would be those there.
     wrapper = ausam(model, alpha=alpha, lr=0., rho=0.)
-    draws, original = [], wrapper.select
-    wrapper.select = lambda data: draws.append(original(data)) or draws[-1]
+    selections = record_selections(wrapper)
     once = copy.deepcopy(model)
     for i in range(3):
         model.train_step(batch(i), wrapper)
-        once.net(batch(i)['inputs'][draws[-1].descent])
+        once.net(batch(i)['inputs'][selections[-1].descent])
     expected = dict(once.named_buffers())
     assert expected
     for name, buffer in model.named_buffers():
@@ -393,25 +321,3 @@ def test_every_norm_moves_in_one_pass_only(norm, alpha):
     momenta = [[m.momentum for m in network.modules()
                 if hasattr(m, 'momentum')] for network in (model, once)]
     assert momenta[0] == momenta[1]
-
-
-def test_the_control_takes_the_highest_last_losses():
-    model = build()
-    wrapper = wrap(model, type='AUSAM', scores='loss', alpha=(0.25, 0.75),
-                   warmup_iters=1, ramp_iters=0)
-    draws, draw = [], wrapper.select
-    wrapper.select = lambda data: draws.append(draw(data)) or draws[-1]
-    last = sample_losses(model, batch()).detach()
-    for i in range(6):  # always the same 16 samples
-        at_w = sample_losses(model, batch()).detach()
-        model.train_step(batch(), wrapper)
-        drawn = draws[-1]
-        if i:
-            highest = last.argsort(descending=True)
-            assert drawn.descent.tolist() == sorted(highest[:12].tolist())
-            used = drawn.ascent
-            assert used.tolist() == sorted(highest[:4].tolist())
-        else:
-            used = torch.arange(16)
-        last[used] = at_w[used]
-    assert len({tuple(drawn.ascent.tolist()) for drawn in draws}) > 1

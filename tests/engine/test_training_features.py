@@ -1,4 +1,4 @@
-"""What runs beside two passes: compilers, hooks, memory layouts."""
+"""Compilers, activation checkpointing, hooks, memory layouts."""
 
 import pytest
 import torch
@@ -50,36 +50,37 @@ def compilations(target, options, steps=10):
 @pytest.mark.parametrize('options', METHODS, ids=['SAM', 'AUSAM'])
 def test_a_compiled_forward_is_compiled_once_for_each_kind_of_pass(options):
     counts = compilations('forward', options)
-    # A pass that moves statistics and one that does not; on the whole batch
+    # A pass that moves statistics and one that does not; on the full batch
     # and on a part; before and after the loss module.
     assert counts[-1] <= (2 if options['type'] == 'SAM' else 6)
     assert counts[3:] == [counts[-1]] * len(counts[3:])
 
 
-def test_a_compiled_train_step_grows_no_faster_than_the_plain_one():
+@pytest.mark.slow
+def test_a_compiled_train_step_is_recompiled_no_more_often_than_the_bases():
     """MMEngine's own preprocessing is compiled anew for new samples."""
-    plain = compilations('train_step', dict(type='OptimWrapper'), steps=7)
+    base = compilations('train_step', dict(type='OptimWrapper'), steps=7)
     counts = compilations('train_step', AUSAM, steps=7)
-    assert counts[-1] - counts[3] <= plain[-1] - plain[3]
+    assert counts[-1] - counts[3] <= base[-1] - base[3]
 
 
 @pytest.mark.parametrize('options', [
     *METHODS, dict(AUSAM, alpha=(0.25, 0.75))], ids=['SAM', 'AUSAM', 'pair'])
-def test_checkpointed_activations_change_nothing(options):
-    model, other, plain = (build(norm=True, dropout=0.3) for _ in range(3))
-    for checkpointed in (model, plain):
+def test_activation_checkpointing_changes_nothing(options):
+    model, other, baseline = (build(norm=True, dropout=0.3) for _ in range(3))
+    for checkpointed in (model, baseline):
         turn_on_activation_checkpointing(checkpointed, ['net.1', 'net.3'])
     wrapper, expected = wrap(model, **options), wrap(other, **options)
-    usual = wrap(plain, type='OptimWrapper')
+    usual = wrap(baseline, type='OptimWrapper')
     for step in range(5):
         for network, optim in ((model, wrapper), (other, expected),
-                               (plain, usual)):
+                               (baseline, usual)):
             torch.manual_seed(step)
             network.train_step(batch(step), optim)
     assert difference(model, other) < 1e-12
     # Recomputation moves the statistics again, once a step as without SAM.
     assert model.net[1].num_batches_tracked == \
-        plain.net[1].num_batches_tracked == 10
+        baseline.net[1].num_batches_tracked == 10
 
 
 class Track(Hook):
@@ -108,7 +109,7 @@ def test_an_ema_averages_the_weights_and_not_w_plus_eps(tmp_path):
     assert len(track.weights) == 6
 
 
-def test_sync_buffers_and_precise_batchnorm_run_beside(tmp_path):
+def test_sync_buffers_and_precise_batchnorm_hooks_train_with_ausam(tmp_path):
     hooks = pytest.importorskip('mmpretrain.engine.hooks')
 
     class Tensors(ToyModel):  # the hook calls the model in mode 'tensor'
@@ -122,12 +123,12 @@ def test_sync_buffers_and_precise_batchnorm_run_beside(tmp_path):
         model=Tensors(norm=True, dropout=0.1).double(),
         custom_hooks=[dict(type='SyncBuffersHook'),
                       hooks.PreciseBNHook(num_samples=24)])
-    plain = runner(tmp_path / 'plain', AUSAM, length=2)
-    for run in (precise, plain):
+    without = runner(tmp_path / 'without', AUSAM, length=2)
+    for run in (precise, without):
         run.train()
     # Two more batches of statistics than two epochs of three, by the hook.
     tracked = [int(run.model.net[1].num_batches_tracked)
-               for run in (precise, plain)]
+               for run in (precise, without)]
     assert tracked == [12, 6]
     assert precise.optim_wrapper.num_steps == 6
     assert precise.model.net[1].momentum == 0.1
@@ -135,7 +136,7 @@ def test_sync_buffers_and_precise_batchnorm_run_beside(tmp_path):
 
 
 @pytest.mark.parametrize('options', METHODS, ids=['SAM', 'AUSAM'])
-def test_channels_last_stays_and_changes_nothing(options):
+def test_channels_last_is_kept_and_changes_nothing(options):
 
     class Images(ToyModel):
 
