@@ -190,11 +190,11 @@ python -m benchmarks.sweep_losses
 
 here with mmpretrain {mmpretrain} and mmpose {mmpose}.
 
-"Separable" means: in two training steps, the loss of each sample was the head's
-own loss on that sample alone (BatchNorm in eval mode). For a loss module it
-means the same of its value. The reduction says how the module's batch loss is
-made of the losses of its samples. How these are found, and how to add a loss,
-is in [losses.md](losses.md).
+"Separable" means: in two training steps, the loss of each sample was the
+head's own loss on that sample alone (BatchNorm in eval mode). For a loss
+module it means the same of its value. The reduction says how the module's
+batch loss is made of the losses of its samples. How these are found, and how
+to add a loss, is in [losses.md](losses.md).
 """
 
 
