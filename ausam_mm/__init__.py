@@ -1,8 +1,8 @@
 """Sharpness-aware training at SGD's price for every MMEngine project.
 
-Importing this package registers its optimizer wrappers, hooks, samplers,
-backbones and LSQModel with MMEngine. It imports neither mmpretrain nor
-mmpose: each costs only those who use it.
+Importing this package registers its optimizer wrappers, hooks, samplers and
+backbones with MMEngine. It imports neither mmpretrain nor mmpose nor its own
+``ausam_mm.quantization``: each costs only those who use it.
 """
 
 from . import compat
@@ -24,7 +24,6 @@ from .methods import (
     LookSAM,
 )
 from .models import MobileNetV2_CIFAR, PytorchCVBackbone
-from .quantization import LSQModel, fold_batchnorm, quantize_model
 from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
 from .strategies import ResumableFSDPStrategy
 from .version import __version__
@@ -34,9 +33,8 @@ compat.install()
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
     'ExactResumeHook', 'FSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
-    'LSQModel', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
+    'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
     'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
     'TwoPassOptimWrapper', 'VSAM', '__version__', 'compat',
-    'fold_batchnorm', 'quantize_model', 'refuse_per_sample_loss',
-    'register_per_sample_loss', 'set_optim_wrapper'
+    'refuse_per_sample_loss', 'register_per_sample_loss', 'set_optim_wrapper'
 ]

@@ -60,6 +60,20 @@ def is_batchnorm(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm)
 
 
+def is_attention_projection(module: Any) -> bool:
+    """Whether nn.MultiheadAttention never calls a layer (torch 2.14)."""
+    return type(module) is nn.modules.linear.NonDynamicallyQuantizableLinear
+
+
+def output_padding(layer: Any, inputs: Tensor,
+                   output_size: list[int] | None) -> list[int]:
+    """What a transposed convolution adds to one side (torch 2.14)."""
+    padding: list[int] = layer._output_padding(
+        inputs, output_size, layer.stride, layer.padding, layer.kernel_size,
+        2, layer.dilation)
+    return padding
+
+
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """The leaves of nested containers (torch 2.14).
 

@@ -1,17 +1,17 @@
-"""Export to ONNX in which the quantisation is visible."""
+"""Export to ONNX in which the quantization is visible."""
 
 import copy
 from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ..checks import require
+from ..internals import flatten
 from .layers import LSQLayer, step_shape
 from .lsq import LSQuantizer
 
@@ -21,26 +21,26 @@ OPSET = 21
 
 
 def export_onnx(model: nn.Module,
-                path: Union[str, Path],
+                path: str | Path,
                 inputs: Tensor,
-                *others,
+                *others: Any,
                 int4: bool = True,
                 dynamic_batch: bool = True) -> None:
     """Writes a model to an ONNX file, in eval mode and single precision.
 
-    Each quantised weight is stored as its integers, followed by
-    DequantizeLinear; each quantised input passes QuantizeLinear and
+    Each quantized weight is stored as its integers, followed by
+    DequantizeLinear; each quantized input passes QuantizeLinear and
     DequantizeLinear. Values of 2 to 4 bits are of type (u)int4, those of 5 to
     8 bits of (u)int8. Where the type of an input holds more integers than the
-    quantiser has, a Clip to the smallest and the largest of them comes first.
+    quantizer has, a Clip to the smallest and the largest of them comes first.
     All this computes what the model computes: ONNX divides by the step size,
-    rounds half to even and saturates, as the quantiser does.
+    rounds half to even and saturates, as the quantizer does.
 
     Biases are added by nodes of their own. Those of a Conv or Gemm between
-    two quantised tensors would be rounded by onnxruntime to multiples of the
+    two quantized tensors would be rounded by onnxruntime to multiples of the
     product of both step sizes, which is coarse where bits are few.
 
-    Layers in float stay so, and a model without quantised layers is exported
+    Layers in float stay so, and a model without quantized layers is exported
     as it is. The input is what the model's data preprocessor returns.
 
     Args:
@@ -56,13 +56,13 @@ def export_onnx(model: nn.Module,
 
     Raises:
         ImportError: If a package is missing.
-        ValueError: If a quantiser has no step size yet.
+        ValueError: If a quantizer has no step size yet.
     """
     onnx = _needed('onnx')
     _needed('onnxscript')
     if not hasattr(torch.onnx, 'ops'):
         raise ImportError(
-            f'PyTorch {torch.__version__} cannot export quantised models: '
+            f'PyTorch {torch.__version__} cannot export quantized models: '
             'install 2.8 or later.')
     model = copy.deepcopy(model).cpu().float()
     model.eval()  # which returns None for backbones of mmpretrain
@@ -73,13 +73,13 @@ def export_onnx(model: nn.Module,
     with torch.no_grad():
         number = len(_tensors(model(inputs, *others)))
     quantizers = _mark(model)
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         _Call(model, others).eval(), (inputs, ), dynamo=True, verbose=False,
         opset_version=OPSET, input_names=['input'],
         output_names=['output'] if number == 1 else [
             f'output_{i}' for i in range(number)],
         dynamic_shapes=dict(inputs={0: 'batch'}) if dynamic_batch else None)
-    proto = program.model_proto
+    proto: Any = program.model_proto
     _insert(proto.graph, quantizers, int4)
     kept = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
     del proto.opset_import[:]
@@ -100,7 +100,7 @@ class Agreement:
             of its terms moves across the middle between two integers, moves
             by a whole step.
         size (float): Mean size of the model's outputs.
-        same_argmax (float): Share of equal predictions: of classes, and of
+        same_argmax (float): Ratio of equal predictions: of classes, and of
             positions on axes and in heatmaps. Where the model has the same
             value twice, up to rounding, either is right.
     """
@@ -121,11 +121,11 @@ class Agreement:
         return 4 * self.own + 1e-3 * self.size
 
 
-def compare_onnx(model: nn.Module, path: Union[str, Path], inputs: Tensor,
-                 *others) -> Agreement:
+def compare_onnx(model: nn.Module, path: str | Path, inputs: Tensor,
+                 *others: Any) -> Agreement:
     """Runs an ONNX file in onnxruntime against its model.
 
-    onnxruntime runs on the CPU, with all optimisations that it does itself.
+    onnxruntime runs on the CPU, with all optimizations that it does itself.
 
     Args:
         model (nn.Module): The model; it stays as it is.
@@ -164,14 +164,15 @@ def compare_onnx(model: nn.Module, path: Union[str, Path], inputs: Tensor,
 
 
 @torch.no_grad()
-def _run(model: nn.Module, inputs: Tensor, others: tuple) -> List[Tensor]:
+def _run(model: nn.Module, inputs: Tensor,
+         others: tuple[Any, ...]) -> list[Tensor]:
     model = copy.deepcopy(model).cpu().to(inputs.dtype)
     model.eval()
     return _tensors(model(inputs, *others))
 
 
-def _tensors(outputs: Any) -> List[Tensor]:
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [leaf for leaf in flatten(outputs)[0] if isinstance(leaf, Tensor)]
 
 
 def _same_argmax(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -182,7 +183,7 @@ def _same_argmax(ours: Tensor, theirs: Tensor) -> Tensor:
     return ours_there >= ours.amax(-1) - 1e-6 * ours.abs().amax(-1)
 
 
-def _needed(name: str):
+def _needed(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
@@ -194,16 +195,16 @@ def _needed(name: str):
 class _Call(nn.Module):
     """The model as a function of its inputs alone."""
 
-    def __init__(self, model: nn.Module, others: tuple) -> None:
+    def __init__(self, model: nn.Module, others: tuple[Any, ...]) -> None:
         super().__init__()
         self.model, self.others = model, others
 
-    def forward(self, inputs: Tensor):
+    def forward(self, inputs: Tensor) -> Any:
         return self.model(inputs, *self.others)
 
 
 class _Marker(nn.Module):
-    """Stands for a quantiser, as a node of a domain of its own.
+    """Stands for a quantizer, as a node of a domain of its own.
 
     The exporter has neither 4-bit tensors nor integers for weights: the nodes
     that it writes are replaced afterwards.
@@ -219,8 +220,8 @@ class _Marker(nn.Module):
             dtype=x.dtype, shape=x.shape, version=1)
 
 
-def _mark(model: nn.Module) -> Dict[str, Tuple[nn.Module, LSQuantizer]]:
-    """Replaces the quantisers; layer and quantiser by the marker's name."""
+def _mark(model: nn.Module) -> dict[str, tuple[Any, LSQuantizer]]:
+    """Replaces the quantizers; layer and quantizer by the marker's name."""
     found = {}
     for path, layer in model.named_modules():
         if not isinstance(layer, LSQLayer):
@@ -229,7 +230,7 @@ def _mark(model: nn.Module) -> Dict[str, Tuple[nn.Module, LSQuantizer]]:
             name, quantizer = f'{path}.{kind}', getattr(layer, kind)
             require(
                 quantizer.ready, f'{name} has no step size: load a checkpoint '
-                'of the quantised model, or run a batch in training mode '
+                'of the quantized model, or run a batch in training mode '
                 'first.')
             found[name] = layer, quantizer
     for name in found:
@@ -238,12 +239,13 @@ def _mark(model: nn.Module) -> Dict[str, Tuple[nn.Module, LSQuantizer]]:
     return found
 
 
-def _insert(graph: Any, quantizers: dict, int4: bool) -> None:
-    """Writes the quantisers' nodes where the markers are."""
-    nodes: list = []
+def _insert(graph: Any, quantizers: dict[str, tuple[Any, LSQuantizer]],
+            int4: bool) -> None:
+    """Writes the quantizers' nodes where the markers are."""
+    nodes: list[Any] = []
     written = set()
-    weights = set()  # values that are quantised weights
-    renamed: Dict[str, str] = {}
+    weights = set()  # values that are quantized weights
+    renamed: dict[str, str] = {}
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         # Stack traces, with paths of the machine.
@@ -251,7 +253,7 @@ def _insert(graph: Any, quantizers: dict, int4: bool) -> None:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         if node.domain == DOMAIN:
             name = node.attribute[0].s.decode()
-            make = _input
+            make: Any = _input
             if name.endswith('weight_quantizer'):
                 make = _weight
                 weights.update(node.output)
@@ -286,7 +288,7 @@ def _insert(graph: Any, quantizers: dict, int4: bool) -> None:
         del value.metadata_props[:]
 
 
-def _bias_apart(node: Any, bias: Any) -> list:
+def _bias_apart(node: Any, bias: Any) -> list[Any]:
     """A Conv, ConvTranspose or Gemm without its bias, and its addition."""
     from onnx import helper
     output, inputs = node.output[0], node.input[:2]
@@ -298,19 +300,19 @@ def _bias_apart(node: Any, bias: Any) -> list:
 
 
 def _type(quantizer: LSQuantizer, bits: int) -> Any:
-    """numpy's type of a quantiser's integers, of 4 or 8 bits."""
+    """The type of a quantizer's integers, of 4 or 8 bits."""
     package = import_module('ml_dtypes' if bits == 4 else 'numpy')
     return getattr(package, f'{"" if quantizer.signed else "u"}int{bits}')
 
 
-def _tensor(name: str, values: Tensor, dtype: Any):
+def _tensor(name: str, values: Tensor, dtype: Any) -> Any:
     from onnx import numpy_helper
     return numpy_helper.from_array(
         values.detach().float().numpy().astype(dtype), name)
 
 
-def _weight(node: Any, name: str, layer: nn.Module, quantizer: LSQuantizer,
-            int4: bool) -> Tuple[list, list]:
+def _weight(node: Any, name: str, layer: Any, quantizer: LSQuantizer,
+            int4: bool) -> tuple[list[Any], list[Any]]:
     """Nodes and tensors of a weight."""
     from onnx import helper
     weight = layer.weight
@@ -331,7 +333,8 @@ def _weight(node: Any, name: str, layer: nn.Module, quantizer: LSQuantizer,
         name, **settings)], tensors
 
 
-def _along_axis(layer: nn.Module, step: Tensor) -> Tuple[Tensor, dict]:
+def _along_axis(layer: nn.Module,
+                step: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """Step sizes of a weight in ONNX's shape, and the attributes for it."""
     if not step.dim():
         return step, {}
@@ -345,7 +348,7 @@ def _along_axis(layer: nn.Module, step: Tensor) -> Tuple[Tensor, dict]:
 
 
 def _input(node: Any, name: str, layer: nn.Module, quantizer: LSQuantizer,
-           int4: bool) -> Tuple[list, list]:
+           int4: bool) -> tuple[list[Any], list[Any]]:
     """Nodes and tensors of a layer's input."""
     from onnx import helper
     # onnxruntime cannot load a Clip before 4-bit integers.

@@ -2,28 +2,29 @@
 
 import copy
 from collections import Counter
-from typing import Dict, List
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
+from ..internals import flatten, is_batchnorm
 from .layers import LSQLayer, kind_of, step_shape, weight_by_channel
-from .lsq import LSQuantizer, bounds_of_step_size
+from .lsq import LSQuantizer
+from .step_size import step_size_range
 
 
-def fold_batchnorm(model: nn.Module, inputs: Tensor, *others) -> nn.Module:
+def fold_batchnorm(model: nn.Module, inputs: Tensor,
+                   *others: Any) -> nn.Module:
     """A copy in eval mode with BatchNorm folded into the layers before it.
 
     Which layer feeds which BatchNorm, and nothing else, is read from the
     autograd graph of a forward pass, not guessed from names: an order of
     norm, activation and convolution stays as it is.
 
-    A quantised layer is folded after its quantisation. BatchNorm multiplies
+    A quantized layer is folded after its quantization. BatchNorm multiplies
     each output channel by a factor k, and k * (s * integer) is (k * s) *
     integer: the integers stay, the weight gets one step size for each channel
-    whatever it had before, and becomes its quantised value. A BatchNorm with
+    whatever it had before, and becomes its quantized value. A BatchNorm with
     a negative factor turns the signs of that channel's integers. Where -Q_n
     is among them, which has no counterpart, it stays unfolded.
 
@@ -49,19 +50,20 @@ def fold_batchnorm(model: nn.Module, inputs: Tensor, *others) -> nn.Module:
 
 
 def _pairs(model: nn.Module, inputs: Tensor,
-           *others) -> Dict[nn.Module, nn.Module]:
+           *others: Any) -> dict[nn.Module, nn.Module]:
     """Layers by the BatchNorm that is the only one to see their output."""
-    calls: Counter = Counter()
-    source: Dict[nn.Module, torch.autograd.graph.Node] = {}
-    result: Dict[nn.Module, torch.autograd.graph.Node] = {}
+    calls: Counter[nn.Module] = Counter()
+    source: dict[nn.Module, Any] = {}
+    result: dict[nn.Module, Any] = {}
 
-    def after(module, args, output):
+    def after(module: nn.Module, args: Any, output: Tensor) -> None:
         calls[module] += 1
         source[module], result[module] = args[0].grad_fn, output.grad_fn
 
     # Subclasses may do more, such as an activation.
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and
-             type(m).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+    norms = [m for m in model.modules() if is_batchnorm(m)
+             and type(m).forward in (nn.BatchNorm2d.forward,
+                                     nn.SyncBatchNorm.forward)
              and m.running_mean is not None]
     layers = [m for m in model.modules() if kind_of(m)]
     handles = [m.register_forward_hook(after) for m in norms + layers]
@@ -71,7 +73,7 @@ def _pairs(model: nn.Module, inputs: Tensor,
     finally:
         for handle in handles:
             handle.remove()
-    readers = _readers([leaf.grad_fn for leaf in tree_leaves(outputs)
+    readers = _readers([leaf.grad_fn for leaf in flatten(outputs)[0]
                         if isinstance(leaf, Tensor)])
     by_node = {result[layer]: layer for layer in layers if calls[layer] == 1}
     return {
@@ -81,9 +83,9 @@ def _pairs(model: nn.Module, inputs: Tensor,
     }
 
 
-def _readers(roots: list) -> Counter:
+def _readers(roots: list[Any]) -> Counter[Any]:
     """How often the result of each node of a graph is used."""
-    count: Counter = Counter()
+    count: Counter[Any] = Counter()
     waiting, seen = [], set()
     edges = roots
     while True:
@@ -100,7 +102,7 @@ def _readers(roots: list) -> Counter:
 
 
 @torch.no_grad()
-def _fold(layer: nn.Module, norm: nn.Module) -> bool:
+def _fold(layer: Any, norm: Any) -> bool:
     """Changes weight and bias of a layer; False if that is impossible."""
     factor = (norm.running_var + norm.eps).rsqrt()
     shift = -norm.running_mean * factor
@@ -118,8 +120,8 @@ def _fold(layer: nn.Module, norm: nn.Module) -> bool:
         step = torch.where(by_channel == 0, torch.ones_like(step), step)
         layer.weight_quantizer = new = LSQuantizer(
             old.bits, signed=True, step_shape=step.shape).to(weight).eval()
-        new.initialise_with(
-            step.clamp(*bounds_of_step_size(step.dtype)), signed=True)
+        new.initialize_with(
+            step.clamp(*step_size_range(step.dtype)), signed=True)
         new.requires_grad_(old.step.requires_grad)
     layer.weight.copy_((weight * by_channel).view_as(layer.weight))
     bias = shift if layer.bias is None else shift + factor * layer.bias
@@ -127,7 +129,7 @@ def _fold(layer: nn.Module, norm: nn.Module) -> bool:
     return True
 
 
-def unfolded(model: nn.Module) -> List[str]:
+def unfolded(model: nn.Module) -> list[str]:
     """Names of the BatchNorms that are left in a model.
 
     Args:
@@ -137,4 +139,4 @@ def unfolded(model: nn.Module) -> List[str]:
         list[str]: The names.
     """
     return [name for name, module in model.named_modules()
-            if isinstance(module, _BatchNorm)]
+            if is_batchnorm(module)]

@@ -1,50 +1,52 @@
-"""Layers that quantise their weight and their input."""
+"""Layers that quantize their weight and their input."""
 
-from functools import lru_cache
-from typing import Optional
+from functools import cache
+from typing import Any, SupportsIndex
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import require
+from ..internals import is_attention_projection, output_padding
 from .lsq import LSQuantizer
 
 
 class LSQLayer:
-    """What quantised layers have in common.
+    """What quantized layers have in common.
 
     A layer becomes one in place, by getting a class that inherits from its
     own: it keeps its identity, its hooks, and the names of its parameters, so
     that checkpoints of the float model load, and ``isinstance`` and
-    initialisation by layer type see what they saw before.
+    initialization by layer type see what they saw before.
 
     Attributes:
-        weight_quantizer (LSQuantizer): Quantises the weight.
-        input_quantizer (LSQuantizer): Quantises the input. The bias stays in
+        weight_quantizer (LSQuantizer): Quantizes the weight.
+        input_quantizer (LSQuantizer): Quantizes the input. The bias stays in
             float.
     """
 
     weight_quantizer: LSQuantizer
     input_quantizer: LSQuantizer
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         # Its class is made on demand, where pickle does not find it.
         return _empty, (type(self).__bases__[1], ), vars(self)
 
 
 class _Conv2d(LSQLayer):
+    """Conv2d's forward calls _conv_forward (torch 2.14)."""
 
-    def forward(self, *args, **kwargs) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         output = super().forward(*args, **kwargs)
         if self.training and not self.weight_quantizer.ready:
             raise RuntimeError(
                 f'{type(self).__bases__[1].__name__} computes its convolution '
-                'in a way of its own that cannot be quantised: put the layer '
+                'in a way of its own that cannot be quantized: put the layer '
                 "into LSQModel's skip.")
         return output
 
     def _conv_forward(self, input: Tensor, weight: Tensor,
-                      bias: Optional[Tensor]) -> Tensor:
+                      bias: Tensor | None) -> Tensor:
         return super()._conv_forward(
             self.input_quantizer(input), self.weight_quantizer(weight), bias)
 
@@ -62,10 +64,9 @@ class _PaddingConv2d(LSQLayer):
 
 class _ConvTranspose2d(LSQLayer):
 
-    def forward(self, input: Tensor, output_size=None) -> Tensor:
-        padding = self._output_padding(
-            input, output_size, self.stride, self.padding, self.kernel_size,
-            2, self.dilation)
+    def forward(self, input: Tensor,
+                output_size: list[int] | None = None) -> Tensor:
+        padding = output_padding(self, input, output_size)
         return F.conv_transpose2d(
             self.input_quantizer(input), quantized_weight(self), self.bias,
             self.stride, self.padding, padding, self.groups, self.dilation)
@@ -89,8 +90,8 @@ _KINDS = {
 _PADDING = ('Conv2dAdaptivePadding', 'Conv2dSame')
 
 
-def kind_of(module: nn.Module) -> Optional[type]:
-    """The torch layer as which a module can be quantised.
+def kind_of(module: Any) -> type | None:
+    """The torch layer as which a module can be quantized.
 
     Subclasses of Linear and ConvTranspose2d that compute their output
     themselves cannot. (Those of Conv2d say so in their first pass, since
@@ -107,7 +108,7 @@ def kind_of(module: nn.Module) -> Optional[type]:
         if not isinstance(module, kind):
             continue
         own = type(module)
-        if own is nn.modules.linear.NonDynamicallyQuantizableLinear:
+        if is_attention_projection(module):
             return None
         # mmcv's wrappers are there for empty batches in PyTorch before 1.5.
         if kind is nn.Conv2d or own.forward is kind.forward or \
@@ -117,25 +118,25 @@ def kind_of(module: nn.Module) -> Optional[type]:
     return None
 
 
-@lru_cache(maxsize=None)
-def _quantized(own: type, kind: type) -> type:
-    # MMEngine's initialisation knows layers by the names of their class and
+@cache
+def _quantized(own: Any, kind: Any) -> Any:
+    # MMEngine's initialization knows layers by the names of their class and
     # of its direct bases: those of the original class stay among them.
     mixin = _PaddingConv2d if own.__name__ in _PADDING else _KINDS[kind]
     return type(f'LSQ{own.__name__}', (mixin, own, *own.__bases__),
                 dict(__module__=__name__, __doc__=own.__doc__))
 
 
-def _empty(own: type) -> nn.Module:
+def _empty(own: type) -> Any:
     kind = next(kind for kind in _KINDS if issubclass(own, kind))
     quantized = _quantized(own, kind)
     return quantized.__new__(quantized)
 
 
-def quantize_layer(module: nn.Module, w_bits: int, a_bits: int,
-                   a_signed: Optional[bool] = None, per_channel: bool = False,
+def quantize_layer(module: Any, w_bits: int, a_bits: int,
+                   a_signed: bool | None = None, per_channel: bool = False,
                    perturbed: bool = False) -> None:
-    """Makes a layer quantise its weight and its input, in place.
+    """Makes a layer quantize its weight and its input, in place.
 
     Args:
         module (nn.Module): A layer of which :func:`kind_of` knows the kind.
@@ -145,18 +146,18 @@ def quantize_layer(module: nn.Module, w_bits: int, a_bits: int,
             to None: decided by the first batch.
         per_channel (bool): Whether each output channel of the weight has a
             step size of its own. Defaults to False.
-        perturbed (bool): Whether SAM's climb moves the step sizes. Defaults
+        perturbed (bool): Whether SAM perturbs the step sizes. Defaults
             to False.
 
     Raises:
-        ValueError: If the layer cannot be quantised, or is so already.
+        ValueError: If the layer cannot be quantized, or is so already.
     """
     name = type(module).__name__
     require(not isinstance(module, LSQLayer),
-            f'{name} is quantised already: quantise a model only once.')
+            f'{name} is quantized already: quantize a model only once.')
     kind = kind_of(module)
     require(
-        kind is not None, f'{name} cannot be quantised: only Conv2d, '
+        kind is not None, f'{name} cannot be quantized: only Conv2d, '
         'ConvTranspose2d and Linear can.')
     shape = step_shape(module) if per_channel else ()
     module.weight_quantizer = LSQuantizer(
@@ -168,10 +169,11 @@ def quantize_layer(module: nn.Module, w_bits: int, a_bits: int,
         quantizer.train(module.training)
         # What was frozen before stays so as a whole.
         quantizer.requires_grad_(module.weight.requires_grad)
-    module.__class__ = _quantized(type(module), kind)
+    own: Any = type(module)
+    module.__class__ = _quantized(own, kind)
 
 
-def step_shape(module: nn.Module) -> tuple:
+def step_shape(module: Any) -> tuple[int, ...]:
     """Shape of one step size for each output channel of a layer.
 
     Args:
@@ -185,7 +187,7 @@ def step_shape(module: nn.Module) -> tuple:
     return (len(module.weight), *(1 for _ in module.weight.shape[1:]))
 
 
-def weight_by_channel(module: nn.Module) -> Tensor:
+def weight_by_channel(module: Any) -> Tensor:
     """A view of a weight in which output channels have dimensions alone.
 
     Args:
@@ -200,11 +202,11 @@ def weight_by_channel(module: nn.Module) -> Tensor:
     return module.weight
 
 
-def quantized_weight(module: nn.Module) -> Tensor:
-    """The weight as a quantised layer uses it.
+def quantized_weight(module: Any) -> Tensor:
+    """The weight as a quantized layer uses it.
 
     Args:
-        module (nn.Module): A quantised layer.
+        module (nn.Module): A quantized layer.
 
     Returns:
         Tensor: The shape of its weight.

@@ -1,9 +1,10 @@
-"""Quantisation-aware training of any model, by config."""
+"""Quantization-aware training of any model, by config."""
 
 import logging
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Dict, List, Optional, Sequence
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
@@ -14,15 +15,15 @@ from .layers import kind_of, quantize_layer
 
 
 @MODELS.register_module()
-def LSQModel(architecture: dict,
+def LSQModel(architecture: dict[str, Any],  # noqa: N802, a registered name
              w_bits: int = 4,
              a_bits: int = 4,
              skip: Sequence[str] = (),
-             first_last_bits: Optional[int] = 8,
+             first_last_bits: int | None = 8,
              per_channel: bool = False,
              perturb_step_sizes: bool = False,
-             data_preprocessor: Optional[dict] = None) -> nn.Module:
-    """Builds a model whose layers are quantised by LSQ.
+             data_preprocessor: dict[str, Any] | None = None) -> nn.Module:
+    """Builds a model whose layers are quantized by LSQ.
 
     What is returned is the architecture itself, only with other layers in it
     (see :class:`LSQLayer`). So everything that knows the model, from its loss
@@ -45,7 +46,7 @@ def LSQModel(architecture: dict,
             Defaults to 8.
         per_channel (bool): Whether each output channel of a weight has a step
             size of its own. Defaults to False, as in the paper.
-        perturb_step_sizes (bool): Whether SAM's climb moves the step sizes,
+        perturb_step_sizes (bool): Whether SAM perturbs the step sizes,
             too. Defaults to False.
         data_preprocessor (dict, optional): The architecture's, if it has none
             itself. The Runner puts its own here. Defaults to None.
@@ -66,7 +67,7 @@ def LSQModel(architecture: dict,
     architecture = architecture.copy()
     if data_preprocessor is not None:
         architecture.setdefault('data_preprocessor', data_preprocessor)
-    model = MODELS.build(architecture)
+    model: nn.Module = MODELS.build(architecture)
     quantize_model(model, w_bits, a_bits, skip, first_last_bits, per_channel,
                    perturb_step_sizes)
     return model
@@ -76,10 +77,10 @@ def quantize_model(model: nn.Module,
                    w_bits: int = 4,
                    a_bits: int = 4,
                    skip: Sequence[str] = (),
-                   first_last_bits: Optional[int] = 8,
+                   first_last_bits: int | None = 8,
                    per_channel: bool = False,
-                   perturb_step_sizes: bool = False) -> Dict[str, List[str]]:
-    """Makes the layers of a model quantise weights and inputs, in place.
+                   perturb_step_sizes: bool = False) -> dict[str, list[str]]:
+    """Makes the layers of a model quantize weights and inputs, in place.
 
     The first layer, whose input is the image, is the one that the model
     registers first, with others of as few input channels (the branches of
@@ -90,8 +91,12 @@ def quantize_model(model: nn.Module,
 
     Args:
         model (nn.Module): Any model.
-        w_bits, a_bits, skip, first_last_bits, per_channel,
-            perturb_step_sizes: See :func:`LSQModel`.
+        w_bits (int): See :func:`LSQModel`, as for the others.
+        a_bits (int): Bits of what goes into the layers.
+        skip (Sequence[str]): Layers that stay in float.
+        first_last_bits (int, optional): Bits in the first and last layers.
+        per_channel (bool): Whether each output channel has a step size.
+        perturb_step_sizes (bool): Whether SAM perturbs the step sizes.
 
     Returns:
         dict[str, list[str]]: Names of the layers: 'quantized', 'first',
@@ -103,19 +108,20 @@ def quantize_model(model: nn.Module,
     layers = {name: module for name, module in model.named_modules()
               if kind_of(module)}
     require(
-        bool(layers), f'{type(model).__name__} has no layer to quantise: '
+        bool(layers), f'{type(model).__name__} has no layer to quantize: '
         'give LSQModel a model of Conv2d, ConvTranspose2d or Linear.')
     skipped = _matching(list(layers), skip)
     first, last = _first(layers), _last(model, layers)
-    report: Dict[str, List[str]] = dict(
+    report: dict[str, list[str]] = dict(
         quantized=[], first=[], last=[], float=[])
     for name, layer in layers.items():
         edge = 'first' if name in first else 'last' if name in last else None
         if name in skipped or edge and first_last_bits is None:
             report['float'].append(name)
             continue
-        weight, activation = (first_last_bits, first_last_bits) if edge else (
-            w_bits, a_bits)
+        weight, activation = w_bits, a_bits
+        if edge and first_last_bits is not None:
+            weight = activation = first_last_bits
         quantize_layer(
             layer, weight, activation, True if edge == 'first' else None,
             per_channel, perturb_step_sizes)
@@ -128,11 +134,11 @@ def quantize_model(model: nn.Module,
     return report
 
 
-def _listed(names: List[str]) -> str:
+def _listed(names: list[str]) -> str:
     return ', '.join(names) or 'none'
 
 
-def _first(layers: Dict[str, nn.Module]) -> List[str]:
+def _first(layers: dict[str, nn.Module]) -> list[str]:
     """The layer that comes first, and others that take an image, too."""
     name, layer = next(iter(layers.items()))
     return [name] + [
@@ -141,7 +147,7 @@ def _first(layers: Dict[str, nn.Module]) -> List[str]:
     ]
 
 
-def _last(model: nn.Module, layers: Dict[str, nn.Module]) -> List[str]:
+def _last(model: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
     """The layer that comes last, and its equals in the same module."""
     name, layer = list(layers.items())[-1]
     path = name.rpartition('.')[0]
@@ -156,12 +162,12 @@ def _last(model: nn.Module, layers: Dict[str, nn.Module]) -> List[str]:
     ]
 
 
-def _inputs(layer: nn.Module) -> int:
-    return layer.in_features if isinstance(
-        layer, nn.Linear) else layer.in_channels
+def _inputs(layer: Any) -> int:
+    return int(layer.in_features if isinstance(
+        layer, nn.Linear) else layer.in_channels)
 
 
-def _matching(names: List[str], patterns: Sequence[str]) -> List[str]:
+def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
     """The names that match any pattern, each of which must match one."""
     require(not isinstance(patterns, str),
             f'skip={patterns!r} is one string: put it into a list.')
@@ -175,7 +181,7 @@ def _matching(names: List[str], patterns: Sequence[str]) -> List[str]:
     return found
 
 
-def _examples(names: List[str]) -> List[str]:
+def _examples(names: list[str]) -> list[str]:
     """Some names from the whole of a model."""
     return names[::max(1, len(names) // 4)][:4] + names[-1:]
 

@@ -6,7 +6,7 @@
 lsq = dict(
     custom_imports=dict(
         imports=['ausam_mm.quantization'], allow_failed_imports=False),
-    custom_hooks=[],
+    custom_hooks=[dict(type='StepSizeHook')],
     model=dict(type='LSQModel', w_bits=4, a_bits=4),
     # Step sizes have no weight decay.
     paramwise_cfg=dict(

@@ -1,4 +1,4 @@
-"""Small models of both libraries, in float and quantised."""
+"""Small models of both libraries, in float and quantized."""
 
 import torch
 from mmengine.registry import MODELS, init_default_scope

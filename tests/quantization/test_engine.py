@@ -1,11 +1,11 @@
-"""Quantised models under SAM and AUSAM."""
+"""Quantized models under SAM and AUSAM."""
 
 import pytest
 import torch
 from torch import nn
 
-from ausam_mm.optim.perturbation import Perturbation
-from ausam_mm.quantization import StepSize
+from ausam_mm.engine import Perturbation
+from ausam_mm.quantization import StepSize, guard_step_sizes
 
 from .. import amp  # noqa: F401, registers the CPU's wrapper
 from ..toy import batch, sample_losses, wrap
@@ -23,7 +23,7 @@ def steps_and_others(model):
 @pytest.mark.parametrize('at_hand', [True, False])
 @pytest.mark.parametrize('adaptive', [True, False])
 @pytest.mark.parametrize('perturbed', [True, False])
-def test_step_sizes_climb_only_on_request(perturbed, adaptive, at_hand,
+def test_step_sizes_are_perturbed_only_on_request(perturbed, adaptive, at_hand,
                                           monkeypatch):
     monkeypatch.setattr(Perturbation, '_is_at_hand', lambda *_: at_hand)
     model = toy(perturb_step_sizes=perturbed)
@@ -37,17 +37,17 @@ def test_step_sizes_climb_only_on_request(perturbed, adaptive, at_hand,
     model.net.register_forward_hook(
         lambda *_: seen.append([p.detach().clone() for p in model.parameters()
                                 ]) or None)
-    climb = wrapper.perturbation.climb
+    perturb = wrapper.perturbation.perturb
 
     def spy(*args):
         grads = [(p, p.grad.clone()) for p in model.parameters()]
-        norms.append(climb(*args))
+        norms.append(perturb(*args))
         scale = [(p.detach() * 0 + 1, g) for p, g in grads
                  if perturbed or not isinstance(p, StepSize)]
         norms.append(torch.cat([(a * g).flatten() for a, g in scale]).norm())
         return norms[0]
 
-    wrapper.perturbation.climb = spy
+    wrapper.perturbation.perturb = spy
     model.train_step(data, wrapper)
     for (name, p), was, there in zip(model.named_parameters(), *seen):
         moved = not torch.equal(was, there)
@@ -60,7 +60,7 @@ def test_step_sizes_climb_only_on_request(perturbed, adaptive, at_hand,
 
 
 @pytest.mark.parametrize('at_hand', [True, False])
-def test_a_climb_never_makes_a_step_size_invalid(at_hand, monkeypatch):
+def test_a_perturbation_never_makes_a_step_size_invalid(at_hand, monkeypatch):
     monkeypatch.setattr(Perturbation, '_is_at_hand', lambda *_: at_hand)
     model = toy(perturb_step_sizes=True)
     wrapper = wrap(model, type='SAM', rho=1e3, lr=1e-3)
@@ -127,15 +127,15 @@ def test_a_compiled_model_is_the_same():
 
 
 @pytest.mark.parametrize('alpha', [1., (0.25, 0.75)], ids=str)
-def test_the_first_pass_initialises(alpha):
+def test_the_first_pass_initializes(alpha):
     """At w, not at w + eps, and from what the first pass sees."""
     model, late = toy(), toy()
     wrapper = wrap(model, type='AUSAM', rho=5., alpha=alpha, lr=0.)
-    wrapper.draw, draws, draw = lambda d: draws.append(draw(d)) or draws[
-        -1], [], wrapper.draw
+    selections, select = [], wrapper.select
+    wrapper.select = lambda data: selections.append(
+        select(data)) or selections[-1]
     model.train_step(batch(), wrapper)
-    climb = draws[0].descend[draws[0].climb]
-    late.net(batch()['inputs'][climb])
+    late.net(batch()['inputs'][selections[0].ascent])
     for p, q in zip(*(steps_and_others(m)[0] for m in (model, late))):
         assert torch.equal(p, q)
 
@@ -187,6 +187,7 @@ def test_mixed_precision_trains(base):
 def test_a_not_finite_gradient_leaves_step_sizes_valid():
     model = toy()
     wrapper = wrap(model, type='OptimWrapper')
+    guard_step_sizes(wrapper.optimizer)
     model.train_step(batch(), wrapper)
     steps, _ = steps_and_others(model)
     before = [p.detach().clone() for p in steps]

@@ -50,7 +50,7 @@ def test_onnxruntime_computes_the_same(tmp_path, name, bits, per_channel,
     x = torch.stack(images(8))
     model = lsq_model(name, two_stages(name), w_bits=bits[0], a_bits=bits[1],
                       per_channel=per_channel)
-    model(x, None)  # initialises the step sizes
+    model(x, None)  # initializes the step sizes
     model.eval()
     if folded:
         model = fold_batchnorm(model, x[:1], None)
@@ -144,13 +144,13 @@ def test_ties_values_out_of_range_and_a_wrong_file(tmp_path):
         quantize_layer(branch, bits, bits)
         nn.init.ones_(branch.weight)
         for quantizer in (branch.weight_quantizer, branch.input_quantizer):
-            quantizer.initialise_with(torch.tensor(0.25), signed)
+            quantizer.initialize_with(torch.tensor(0.25), signed)
     x = torch.arange(-600, 601).view(-1, 1) / 8  # every second is a tie
     path = tmp_path / 'model.onnx'
     export_onnx(model, path, x)
     found = compare_onnx(model, path, x)
     assert found.explained and found.largest == 0
-    model.branches[2].input_quantizer.initialise_with(
+    model.branches[2].input_quantizer.initialize_with(
         torch.tensor(0.5), False)
     assert not compare_onnx(model, path, x).explained
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_exported_says_so(tmp_path, monkeypatch):
     quantize_model(model, 4, 4, first_last_bits=4)
     x = torch.randn(2, 6)
     with pytest.warns(UserWarning), pytest.raises(
-            ValueError, match='load a checkpoint of the quantised'):
+            ValueError, match='load a checkpoint of the quantized'):
         export_onnx(model, tmp_path / 'model.onnx', x)
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
     with pytest.raises(ImportError, match='pip install "onnx>='):

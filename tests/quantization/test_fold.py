@@ -36,7 +36,7 @@ def test_a_float_model_stays_equal(name):
 
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('per_channel', [False, True])
-def test_a_quantised_model_stays_equal(name, per_channel):
+def test_a_quantized_model_stays_equal(name, per_channel):
     model = lsq_model(name, per_channel=per_channel).double()
     x = torch.stack(images(4)).double()
     model(x, None)
@@ -93,12 +93,12 @@ def test_weights_between_two_integers_keep_theirs():
 
 
 @pytest.mark.parametrize('groups', [1, 2])
-@pytest.mark.parametrize('quantised', [False, True])
-def test_other_layers_fold_too(groups, quantised):
+@pytest.mark.parametrize('quantized', [False, True])
+def test_other_layers_fold_too(groups, quantized):
     model = net(nn.ConvTranspose2d(4, 6, 3, groups=groups), nn.BatchNorm2d(6),
                 nn.Flatten(), nn.Linear(6 * 49, 8), nn.BatchNorm1d(8))
     x = torch.randn(3, 4, 5, 5).double()
-    if quantised:
+    if quantized:
         quantize_model(model)
     with torch.no_grad():
         model(x)

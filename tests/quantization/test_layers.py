@@ -1,4 +1,4 @@
-"""Quantised layers against the functional layer on quantised tensors."""
+"""Quantized layers against the functional layer on quantized tensors."""
 
 import copy
 
@@ -20,10 +20,7 @@ CONVS = dict(
 
 def on_grid(x, bits, signed, dims=()):
     """A tensor by the paper's initial step sizes, one for each of dims."""
-    if not dims:
-        parts = [x]
-    else:
-        parts = list(x.flatten(0, dims - 1))
+    parts = list(x.flatten(0, dims - 1)) if dims else [x]
     steps = [torch.tensor(reference.initial_step(part, bits, signed)).double()
              for part in parts]
     return torch.stack([
@@ -33,7 +30,7 @@ def on_grid(x, bits, signed, dims=()):
 
 @pytest.mark.parametrize('per_channel', [False, True])
 @pytest.mark.parametrize('name', list(CONVS))
-def test_a_convolution_is_one_of_quantised_tensors(name, per_channel):
+def test_a_convolution_is_one_of_quantized_tensors(name, per_channel):
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 8, 3, **CONVS[name]).double()
     plain = copy.deepcopy(layer)
@@ -105,7 +102,7 @@ def test_wrappers_and_children_of_torchs_layers_work():
         quantize_layer(layer, 4, 4)
         assert layer(x).shape == shape and isinstance(layer, own)
         assert layer.weight_quantizer.ready and layer.input_quantizer.ready
-        # As MMEngine's initialisation looks them up.
+        # As MMEngine's initialization looks them up.
         names = [base.__name__ for base in type(layer).__bases__]
         assert {own.__name__, *(b.__name__ for b in own.__bases__)} <= {*names}
     block = ConvModule(3, 4, 3, norm_cfg=dict(type='BN'))
@@ -114,7 +111,7 @@ def test_wrappers_and_children_of_torchs_layers_work():
     assert block.conv.weight_quantizer.ready
 
 
-def test_a_convolution_that_pads_by_itself_is_quantised():
+def test_a_convolution_that_pads_by_itself_is_quantized():
     from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
     torch.manual_seed(0)
     layer = Conv2dAdaptivePadding(3, 4, 3, stride=2).double()
@@ -147,10 +144,10 @@ def test_what_computes_in_its_own_way_is_left_or_refused():
         layer(torch.randn(1, 3, 5, 5))
 
 
-def test_a_layer_is_quantised_once():
+def test_a_layer_is_quantized_once():
     layer = nn.Linear(2, 2)
     quantize_layer(layer, 4, 4)
-    with pytest.raises(ValueError, match='quantise a model only once'):
+    with pytest.raises(ValueError, match='quantize a model only once'):
         quantize_layer(layer, 4, 4)
 
 

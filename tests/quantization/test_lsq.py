@@ -1,4 +1,4 @@
-"""The quantiser against the paper's equations, and against bad inputs."""
+"""The quantizer against the paper's equations, and against bad inputs."""
 
 import copy
 import math
@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ausam_mm.quantization import LSQuantizer, StepSize
-from ausam_mm.quantization.lsq import is_step_size
+from ausam_mm.quantization import LSQuantizer, StepSize, guard_step_sizes
+from ausam_mm.quantization.step_size import is_step_size
 
 from . import reference
 
@@ -20,7 +20,7 @@ SETTINGS = st.tuples(st.integers(2, 8), st.booleans(), st.booleans())
 def quantizer(bits=4, signed=True, shape=(), step=None, **options):
     module = LSQuantizer(bits, signed, shape, **options).double()
     if step is not None:
-        module.initialise_with(torch.as_tensor(step), signed)
+        module.initialize_with(torch.as_tensor(step), signed)
     return module
 
 
@@ -115,7 +115,7 @@ def test_the_first_data_decide_the_sign(signed):
     assert module.signed is signed
 
 
-def test_only_the_first_pass_initialises():
+def test_only_the_first_pass_initializes():
     module = LSQuantizer(4, activation=True)
     module(torch.ones(2, 3))
     first = module.step.item()
@@ -123,7 +123,7 @@ def test_only_the_first_pass_initialises():
     assert module.step.item() == first == pytest.approx(2 / 15**0.5)
 
 
-def test_in_eval_mode_a_new_quantiser_passes_through():
+def test_in_eval_mode_a_new_quantizer_passes_through():
     module = LSQuantizer(4, activation=True).eval()
     x = torch.randn(2, 3)
     with pytest.warns(UserWarning, match='without step size'):
@@ -136,7 +136,7 @@ def test_in_eval_mode_a_new_quantiser_passes_through():
     assert not torch.equal(module.eval()(x), x)
 
 
-def test_a_frozen_layer_is_initialised_in_eval_mode():
+def test_a_frozen_layer_is_initialized_in_eval_mode():
     module = LSQuantizer(4).eval().requires_grad_(False)
     module(torch.randn(2, 3))
     assert module.ready
@@ -163,7 +163,7 @@ def test_a_float_models_checkpoint_leaves_it_to_the_data():
 @pytest.mark.parametrize('value', [0., -1., math.nan, math.inf])
 def test_no_step_size_in_a_checkpoint_counts_as_missing(value):
     state = dict(LSQuantizer(4, True).state_dict(), step=torch.tensor(value),
-                 initialised=torch.tensor(1, dtype=torch.uint8))
+                 initialized=torch.tensor(1, dtype=torch.uint8))
     module = LSQuantizer(4, True)
     module.load_state_dict(state)
     module(torch.ones(3))
@@ -221,6 +221,7 @@ def test_a_step_size_stays_positive_and_finite(setting, x, grads, rate, kind,
                          activation and not per_channel).to(dtype)
     optimizer = getattr(torch.optim, kind)(
         module.parameters(), lr=rate, weight_decay=0.1)
+    guard_step_sizes(optimizer)
     x = x.to(dtype)
     for grad in grads:
         output = module(x)
@@ -236,6 +237,7 @@ def test_a_step_size_stays_positive_and_finite(setting, x, grads, rate, kind,
 def test_a_refused_update_leaves_the_other_elements_theirs():
     module = quantizer(shape=(4, 1), step=torch.ones(4, 1))
     optimizer = torch.optim.SGD(module.parameters(), lr=1.)
+    guard_step_sizes(optimizer)
     module.step.grad = torch.tensor([[0.5], [1.], [2.], [math.nan]]).double()
     optimizer.step()
     assert module.step.flatten().tolist() == [0.5, 1., 1., 1.]

@@ -9,9 +9,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from ausam_mm import LSQModel
 from ausam_mm.quantization import (
     LSQLayer,
+    LSQModel,
     fold_batchnorm,
     quantize_model,
     unfolded,
@@ -94,7 +94,7 @@ def test_without_step_sizes_eval_mode_is_the_float_model(name):
         assert not torch.equal(torch.cat([*model(x, None)]), before)
 
 
-def test_initialisation_is_the_float_models():
+def test_initialization_is_the_float_models():
     """By layer type, with as many random numbers."""
     models = []
     for build in float_model, lsq_model:
@@ -136,7 +136,7 @@ def test_what_is_skipped_stays_in_float(skip, floats):
 def test_what_cannot_be_says_so(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         lsq_model('classifier', **options)
-    with pytest.raises(ValueError, match='no layer to quantise'):
+    with pytest.raises(ValueError, match='no layer to quantize'):
         quantize_model(nn.Sequential(nn.ReLU()))
 
 
@@ -297,7 +297,8 @@ def train(name, work_dir, wrapper, length=4, load_from=None, resume=False,
         train_cfg=dict(by_epoch=False, max_iters=length),
         optim_wrapper=dict(
             optimizer=dict(type='SGD', lr=0.01, momentum=0.9), **wrapper),
-        custom_hooks=[dict(type='EMAHook', momentum=0.1)],
+        custom_hooks=[dict(type='StepSizeHook'),
+                      dict(type='EMAHook', momentum=0.1)],
         default_hooks=dict(
             checkpoint=dict(type='CheckpointHook', interval=2,
                             by_epoch=False)),
@@ -339,9 +340,9 @@ def test_the_runner_trains_and_resumes(name, wrapper, tmp_path):
             key = f'{layer}.{kind}'
             before = state['state_dict'][f'{key}.step']
             assert before > 0 and quantizer.step > 0
-            # Trained on from there, not initialised again.
+            # Trained on from there, not initialized again.
             assert 0 < abs(quantizer.step - before) < 0.5 * before, key
-            assert state['state_dict'][f'{key}.initialised'] == 1
+            assert state['state_dict'][f'{key}.initialized'] == 1
             assert f'module.{key}.step' in state['ema_state_dict'] or \
                 f'{key}.step' in state['ema_state_dict']
 
@@ -349,15 +350,18 @@ def test_the_runner_trains_and_resumes(name, wrapper, tmp_path):
 def test_a_resumed_run_is_the_one_that_went_on(tmp_path, one_thread):
     wrapper = dict(type='AUSAM', rho=0.1, alpha=0.5, warmup_iters=1)
     whole = runs.runner(tmp_path / 'a', wrapper, model=toy(),
-                        custom_hooks=[dict(type='ExactResumeHook')])
+                        custom_hooks=[dict(type='ExactResumeHook'),
+                                      dict(type='StepSizeHook')])
     whole.train()
     part = runs.runner(
         tmp_path / 'b', wrapper, model=toy(),
-        custom_hooks=[dict(type='ExactResumeHook'), runs.Stop(6)])
+        custom_hooks=[dict(type='ExactResumeHook'),
+                      dict(type='StepSizeHook'), runs.Stop(6)])
     with pytest.raises(KeyboardInterrupt):
         part.train()
     again = runs.runner(tmp_path / 'b', wrapper, model=toy(1), resume=True,
-                        custom_hooks=[dict(type='ExactResumeHook')])
+                        custom_hooks=[dict(type='ExactResumeHook'),
+                                      dict(type='StepSizeHook')])
     again.train()
     for (name, p), q in zip(whole.model.state_dict().items(),
                             again.model.state_dict().values()):

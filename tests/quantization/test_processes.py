@@ -1,4 +1,4 @@
-"""Two gloo processes agree on a quantised model."""
+"""Two gloo processes agree on a quantized model."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def results():
     return launch(training, 2)
 
 
-def test_processes_initialise_from_all_their_data(results):
+def test_processes_initialize_from_all_their_data(results):
     for result in results:
         assert result['sign']['is_signed'] == 1
         assert result['sign']['step'].item() == pytest.approx(

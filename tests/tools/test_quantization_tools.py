@@ -134,8 +134,8 @@ def test_histograms_against_a_plain_computation(quantized, capsys):
 def test_histograms_count_what_is_clipped_and_weights_once():
     model = nn.Sequential(nn.Linear(2, 1, bias=False))
     quantize_model(model, 2, 2, first_last_bits=2)
-    model[0].weight_quantizer.initialise_with(torch.tensor(1.), True)
-    model[0].input_quantizer.initialise_with(torch.tensor(1.), False)
+    model[0].weight_quantizer.initialize_with(torch.tensor(1.), True)
+    model[0].input_quantizer.initialize_with(torch.tensor(1.), False)
     model[0].weight.data = torch.tensor([[-3., 0.6]])
     x = torch.tensor([[0., 3.], [3.2, -9.]])
     weight, inputs = histograms.measure(model, ['0'], [x, x])

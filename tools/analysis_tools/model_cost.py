@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for module in model.modules():
             if isinstance(module, LSQuantizer):
                 # Costs do not depend on step sizes.
-                module.initialise_with(module.step, module.signed)
+                module.initialize_with(module.step, module.signed)
         result = measure(model, inputs, None)
     size = 'x'.join(map(str, inputs.shape[1:]))
     parts = parts_of(result, f'{Path(args.config).stem}, input {size}')
