@@ -1,11 +1,11 @@
-"""What makes the libraries underneath work together as they are.
+"""Makes unmodified releases of mmpose, MMEngine and PyTorch work together.
 
 Three modules of mmpose import ``mmcv.ops`` or ``mmdet`` at their top, so that
 without those packages no model of mmpose can be imported, whatever it needs.
-:func:`install` puts a finder on ``sys.meta_path`` that changes how exactly
-these modules are imported: the missing package is stood in for while the
-module's top level runs, and is gone again afterwards. Building a model that
-really needs it raises an :class:`ImportError` that names the package.
+:func:`install` puts a finder on ``sys.meta_path`` that changes how these three
+modules are imported: a stub takes the place of the missing package while the
+module's top level runs, and is removed afterwards. Building a model that needs
+the package raises an :class:`ImportError` that names it.
 
 MMEngine 0.10.7 resumes with ``torch.load``, which from PyTorch 2.6 on refuses
 what MMEngine itself writes into its checkpoints. :func:`install` allows
@@ -25,8 +25,7 @@ import numpy as np
 import torch
 from mmengine.utils import digit_version
 
-# What these modules import at their top without guarding it, seen in
-# mmpose 1.3.2.
+# What these modules of mmpose 1.3.2 import unguarded at their top.
 _UNGUARDED = {
     'mmpose.models.heads.hybrid_heads.rtmo_head': 'mmdet.utils',
     'mmpose.models.heads.transformer_heads.edpose_head': 'mmcv.ops',
@@ -47,7 +46,7 @@ def is_missing(module: str) -> bool:
         module (str): ``'mmcv.ops'`` or ``'mmdet.utils'``.
 
     Returns:
-        bool: True if importing it would fail for want of an installation.
+        bool: True if it is not installed.
     """
     # mmcv.ops can be present as Python files while the extension is not.
     probe = 'mmcv._ext' if module == 'mmcv.ops' else module.split('.')[0]
@@ -96,7 +95,7 @@ def _standing_in(module: str) -> Iterator[None]:
 
 
 class _Finder:
-    """Finds the modules of ``_UNGUARDED`` and runs them with stand-ins."""
+    """Finds the modules of ``_UNGUARDED`` and runs them with stubs."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None,
@@ -120,7 +119,7 @@ class _Finder:
 
 
 def _method_of_history_buffer(owner: type, name: str) -> Any:
-    """In place of ``getattr``, which a checkpoint could do anything with."""
+    """A safe ``getattr`` for checkpoints, which could misuse Python's."""
     from mmengine.logging import HistoryBuffer
     if owner is not HistoryBuffer or name.startswith('_'):
         raise ImportError(f'A checkpoint may not name {owner!r}.{name}.')
@@ -128,7 +127,7 @@ def _method_of_history_buffer(owner: type, name: str) -> Any:
 
 
 def _allow_mmengines_checkpoints() -> None:
-    """Tells PyTorch which classes MMEngine's checkpoints are made of.
+    """Allows PyTorch to load the classes in MMEngine's checkpoints.
 
     They are the history of the logged values, and numpy's arrays of numbers in
     it and in a data set's meta information. Names differ between numpy 1 and
@@ -153,8 +152,8 @@ def _allow_mmengines_checkpoints() -> None:
 def install() -> None:
     """Installs the finder and the allowance; ``import ausam_mm`` calls it.
 
-    The finder does nothing until mmpose is imported, and nothing then for
-    packages that are installed.
+    The finder acts only when mmpose is imported, and only for packages that
+    are not installed.
     """
     _allow_mmengines_checkpoints()
     if not any(finder is _Finder for finder in sys.meta_path):

@@ -180,13 +180,21 @@ def forgotten(library: str) -> list[str]:
 
 PAGE = """# Heads and losses of mmpretrain and mmpose under AUSAM
 
-Written by `python -m benchmarks.sweep_losses`, with mmpretrain
-{mmpretrain} and mmpose {mmpose}. SAM needs no losses of samples.
+Which heads and losses AUSAM can train. ESAM (with `gamma` below 1), KSAM and
+InfoBatch need the same; SAM and the other methods work with all of them. The
+page is written by
 
-"Separable" means: two steps were taken, and the loss of each sample was the
-head's own loss on that sample alone (BatchNorm in eval mode); of a loss, that
-its value on each sample alone was found. The reduction says how the module's
-batch loss is made of them. How losses are found is in [losses.md](losses.md).
+```bash
+python -m benchmarks.sweep_losses
+```
+
+here with mmpretrain {mmpretrain} and mmpose {mmpose}.
+
+"Separable" means: in two training steps, the loss of each sample was the
+head's own loss on that sample alone (BatchNorm in eval mode). For a loss
+module it means the same of its value. The reduction says how the module's
+batch loss is made of the losses of its samples. How these are found, and how
+to add a loss, is in [losses.md](losses.md).
 """
 
 

@@ -43,7 +43,7 @@ def kl_discret_loss(module: Any, pred_simcc: tuple[Tensor, Tensor],
 
 @register_per_sample_loss('mmpose.VariFocalLoss')
 def vari_focal_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Masked assignments keep it from being mapped over the samples."""
+    """Its masked assignments cannot be mapped over the samples."""
     losses = unreduced(module, *args, **kwargs).flatten(1)
     return losses.sum(1) if module.reduction == 'sum' else losses.mean(1)
 

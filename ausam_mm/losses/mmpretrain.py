@@ -48,7 +48,7 @@ refuse_per_sample_loss('it compares the samples of the batch with each other',
 @register_per_sample_loss('mmpretrain.CosineSimilarityLoss',
                           'mmpretrain.PixelReconstructionLoss')
 def masked_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Refused with a mask, by whose sum over the batch they are divided."""
+    """Refused with a mask: they are divided by its sum over the batch."""
     arguments = call_arguments(module, args, kwargs)
     if arguments.get('mask') is not None:
         raise ValueError('it divides by the sum of the mask of the batch')

@@ -1,9 +1,9 @@
 """Per-sample losses of a model that knows only its batch loss.
 
-Forward hooks on the model's loss modules see what a module was called with
-and what it returned, and a rule turns that into one loss a sample. The batch
-loss must be the mean or the sum of these; which of the two (the reduction of
-the module) is found out on the first batch by comparing numbers.
+Forward hooks on the model's loss modules see the arguments and the output of
+a module, and a rule turns them into one loss a sample. The batch loss must be
+the mean or the sum of these. Which of the two, the reduction of the module,
+is found on the first batch by comparing numbers.
 """
 
 import copy
@@ -34,13 +34,13 @@ def register_per_sample_loss(
     A rule is a function ``rule(module, *args, **kwargs)``, called with what
     the module was called with. It returns the samples' losses, shape (N, ),
     differentiable, such that the module's output is their mean or their sum.
-    It raises ValueError with the reason where the loss does not separate into
-    samples. It must not call the module itself but ``module.forward``. A rule
-    holds for subclasses, too.
+    It raises ValueError with the reason where the loss is not separable. It
+    must not call the module itself but ``module.forward``. A rule holds for
+    subclasses, too.
 
-    Without a rule a module is evaluated on each sample by itself, which is
-    right for every loss that separates and keeps no state; a rule is for
-    those that are faster or cannot be evaluated so.
+    Without a rule a module is evaluated on each sample alone, which is right
+    for every separable loss that keeps no state. A rule is for a loss that
+    is slow or impossible to evaluate this way.
 
     Args:
         *losses (type | str): The classes, or ``'package.ClassName'`` with the
@@ -65,15 +65,15 @@ def register_per_sample_loss(
 
 
 def refuse_per_sample_loss(reason: str, *modules: type | str) -> None:
-    """Says of losses, or of heads, that they never separate into samples.
+    """Marks losses or heads as never separable.
 
     A model that has one is refused when its training starts, also where
-    numbers alone would not tell, as with a head that makes the other samples
+    numbers alone do not show it, as with a head that makes the other samples
     of the batch the classes of a cross entropy.
 
     Args:
-        reason (str): What of it depends on other samples, as in 'it compares
-            the samples of the batch with each other'.
+        reason (str): How it depends on other samples, as in 'it compares the
+            samples of the batch with each other'.
         *modules (type | str): The classes, as for
             :func:`register_per_sample_loss`.
     """
@@ -117,7 +117,7 @@ def loss_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The modules of a model that compute its losses, outermost ones only.
 
     These are the modules that have a rule, whose class name ends with "Loss",
-    or that are called ``loss_module``. Containers of losses are looked into.
+    or that are called ``loss_module``. Containers of losses are searched.
 
     Args:
         model (nn.Module): The model, without a distributed wrapper.
@@ -140,11 +140,11 @@ def loss_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 @dataclass
 class PassRecord:
-    """What one pass needs to say about its samples, and what it finds.
+    """What a pass knows of its samples, and the losses it records.
 
     Attributes:
         num_samples (int): Samples that the pass sees, k.
-        batch_size (int): Samples of the batch they were drawn from, b.
+        batch_size (int): Samples of the batch they were selected from, b.
         weights (Tensor, optional): Factor of each sample's loss, 1 / (b*pi),
             shape (k, ). None keeps the model's own batch loss.
         losses (Tensor): The samples' losses, summed over the loss modules,
@@ -166,12 +166,11 @@ class PerSampleLosses:
     Args:
         model (nn.Module): The model, without a distributed wrapper.
         reductions (dict[str, str]): The reduction of each loss module by its
-            name, 'mean' or 'sum', as far as it is known. What is found out
-            is added.
+            name, 'mean' or 'sum', as far as it is known. New ones are added.
 
     Raises:
-        ValueError: If the model has no loss modules, or one of its modules
-            never separates.
+        ValueError: If the model has no loss modules, or one that is never
+            separable.
     """
 
     def __init__(self, model: nn.Module, reductions: dict[str, str]) -> None:
@@ -282,9 +281,9 @@ class PerSampleLosses:
 
     def _reduction(self, name: str, module: nn.Module, losses: Tensor,
              output: Tensor) -> str:
-        """Compares the batch loss with the samples', until that was decided.
+        """The reduction, from the first batch that shows it.
 
-        One sample, or a loss that is zero or not finite, decides nothing.
+        One sample, or a loss that is zero or not finite, does not show it.
         """
         if name in self._verified:
             return self.reductions[name]
@@ -326,8 +325,8 @@ def one_by_one(module: nn.Module, args: tuple[Any, ...],
                kwargs: dict[str, Any], num_samples: int) -> Tensor:
     """The loss of each sample as the module's loss on it alone.
 
-    With torch.func.vmap where the module's code allows it, which costs about
-    as much as the batch loss, and in a loop where it does not.
+    By torch.func.vmap where the module's code allows it, which costs about as
+    much as the batch loss, else in a loop.
 
     Args:
         module (nn.Module): A loss module that keeps no state.
@@ -340,7 +339,7 @@ def one_by_one(module: nn.Module, args: tuple[Any, ...],
         Tensor: The losses, shape (N, ).
     """
     if kwargs.get('avg_factor') is not None:
-        # Heads say by what to divide a sum: the number of samples.
+        # Heads pass the number of samples, by which a sum is divided.
         if kwargs['avg_factor'] != num_samples:
             raise ValueError(f'its avg_factor is {kwargs["avg_factor"]} for '
                              f'{num_samples} samples')

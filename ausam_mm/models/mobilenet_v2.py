@@ -15,15 +15,15 @@ def MobileNetV2_CIFAR(  # noqa: N802, a name in the registry
         **kwargs: Any) -> nn.Module:
     """Builds mmpretrain's MobileNetV2 with other strides.
 
-    mmpretrain's own has no option for them: it makes maps 32 times smaller,
-    so that of an image of CIFAR one pixel is left.
+    mmpretrain's own has no option for them. It makes maps 32 times smaller,
+    which leaves one pixel of a CIFAR image.
 
     Args:
         strides (Sequence[int]): Of the first convolution, and of the first
             block of each of the seven stages. Defaults to those that make
             maps 8 times smaller: 1 in the first convolution and the second
             stage, else the usual.
-        **kwargs: Handed on to mmpretrain's MobileNetV2.
+        **kwargs: Passed on to mmpretrain's MobileNetV2.
 
     Returns:
         nn.Module: The backbone.

@@ -21,7 +21,7 @@ class PytorchCVBackbone(BaseModule):
             model's neck and head.
         init_cfg (dict, optional): How MMEngine initializes it. Defaults to
             pytorchcv's own initialization.
-        **kwargs: Handed on to the network, such as ``in_size``.
+        **kwargs: Passed on to the network, such as ``in_size``.
 
     Raises:
         ImportError: If pytorchcv is not installed.

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What tells one training sample from another, as far as a data sample carries
-# it. An index alone does not: ConcatDataset and CombinedDataset restart it.
+# Fields that identify a training sample, as far as a data sample has them. An
+# index alone does not: ConcatDataset and CombinedDataset restart it.
 _IDENTITY = ('dataset_name', 'img_path', 'sample_idx', 'id', 'img_id')
 
 
 def _sizes(value: Any) -> set[int]:
-    """Every number of samples that a part of a batch may stand for."""
+    """All numbers of samples that a part of a batch may hold."""
     if isinstance(value, Tensor):
         return {value.size(0)} if value.ndim else set()
     if isinstance(value, Mapping):
@@ -82,8 +82,8 @@ def take(data: Any, index: Tensor, size: int) -> Any:
             of samples, or a list or dict of such tensors.
         index (Tensor): The wanted samples' positions, shape (k, ), int64, on
             the CPU.
-        size (int): The number of samples of the batch; what does not have
-            that many is handed on untouched.
+        size (int): The number of samples of the batch; parts of another size
+            are returned unchanged.
 
     Returns:
         dict | tuple | list: The same structure with k samples.
@@ -110,14 +110,13 @@ def _take(part: Any, index: Tensor, size: int) -> Any:
 
 
 def sample_keys(data: Any) -> Tensor:
-    """A key for each sample of a batch that tells which training sample it is.
+    """A key for each sample of a batch, which identifies it in the training.
 
     The key stays the same through shuffling, epochs, processes and restarts.
-    It is made of those among ``dataset_name``, ``img_path``, ``sample_idx``,
-    ``id`` and ``img_id`` that the data sample carries, so that it holds under
-    ConcatDataset and CombinedDataset (which restart ``sample_idx``), for
-    several persons in an image, and a sample that RepeatDataset repeats is
-    the same sample.
+    It is made of ``dataset_name``, ``img_path``, ``sample_idx``, ``id`` and
+    ``img_id``, as far as the data sample has them. So samples differ under
+    ConcatDataset and CombinedDataset (which restart ``sample_idx``) and for
+    several persons in an image. The copies of RepeatDataset are one sample.
 
     Args:
         data (dict | tuple | list): What the data loader returned.

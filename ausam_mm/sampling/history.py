@@ -1,4 +1,4 @@
-"""The ADLP table: what is known of each training sample."""
+"""The ADLP table: a score of each training sample."""
 
 import torch
 from mmengine.dist import all_gather, get_world_size
@@ -10,11 +10,11 @@ class SampleHistory:
 
     The table of Deng et al., AAAI 2025: for each sample the average, over the
     times it was used, of the difference in its loss before and after the
-    perturbation (ADLP). Rows lie in the order in which the keys came. They
-    are found by binary search in a sorted index; keys that came since the
-    index was last built wait in a dict, and the index is built anew when
-    these are a quarter of all. So a step costs about the same at any size,
-    and ten million samples take about 500 MiB.
+    perturbation (ADLP). Rows are in the order in which the keys arrived. They
+    are found by binary search in a sorted index. Keys that are newer than the
+    index are in a dict, and the index is rebuilt when they are a quarter of
+    all. So a step costs about the same at any size, and ten million samples
+    take about 500 MiB.
 
     All tensors live on the CPU, and :meth:`state_dict` holds nothing else, so
     that a checkpoint loads with ``weights_only=True``.
@@ -72,7 +72,7 @@ class SampleHistory:
         return torch.where(rows >= 0, self._counts[rows.clamp(min=0)], 0)
 
     def update(self, keys: Tensor, values: Tensor) -> None:
-        """Takes one more observation of each key into its mean.
+        """Adds an observation of each key to its mean.
 
         Args:
             keys (Tensor): Keys, shape (n, ), int64; a key may come twice.
@@ -82,7 +82,7 @@ class SampleHistory:
         self.merge(keys, values, torch.ones_like(keys))
 
     def replace(self, keys: Tensor, values: Tensor) -> None:
-        """Takes observations in place of all that were made before.
+        """Replaces all earlier observations of each key.
 
         Args:
             keys (Tensor): Keys, shape (n, ), int64; a key may come twice.
@@ -94,11 +94,11 @@ class SampleHistory:
         self.update(keys, values)
 
     def merge(self, keys: Tensor, means: Tensor, counts: Tensor) -> None:
-        """Takes the means of others' observations in, weighted by counts.
+        """Merges means of other observations, weighted by their counts.
 
         What several processes saw in a step, or two tables of different
-        observations, become one table that does not depend on their order
-        but for rounding.
+        observations, become one table that depends on their order by rounding
+        only.
 
         Args:
             keys (Tensor): Keys, shape (n, ), int64; a key may come twice.
@@ -127,7 +127,7 @@ class SampleHistory:
         """The table as tensors: ``keys``, ``means``, ``counts``, each (n, ).
 
         Returns:
-            dict[str, Tensor]: Copies, in the order in which the keys came.
+            dict[str, Tensor]: Copies, in the order in which the keys arrived.
         """
         return {
             'keys': self._keys[:self._size].clone(),
@@ -218,7 +218,7 @@ def gather_observations(keys: Tensor, values: Tensor,
 
 
 def gather_rows(rows: Tensor) -> list[Tensor]:
-    """The rows of all processes, of which each may have another number.
+    """Gathers the rows of all processes, which may have different numbers.
 
     Args:
         rows (Tensor): Those of this process, shape (n, c), on the CPU.

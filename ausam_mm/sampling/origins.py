@@ -12,7 +12,7 @@ from ..internals import has_copies, original_index
 
 
 class Origins:
-    """Numbers the samples of a dataset, its copies of a sample alike.
+    """Numbers the samples of a dataset, with one number for all copies.
 
     RepeatDataset and ClassBalancedDataset (also within ConcatDataset) give
     one sample several indices. Here it has one number, from 0.

@@ -12,11 +12,10 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from ausam_mm.loops.exact_resume import _Batch
 
 from ..amp import CPUAmpOptimWrapper
-from ..runs import (  # noqa: F401
+from ..runs import (
     SIZE,
     Samples,
     Stop,
-    one_thread,
     runner,
     scalars,
 )
