@@ -234,13 +234,14 @@ def entry(path: Path) -> str:
         (int(processes[1]) if processes else 1),
         'Architecture': architecture(cfg.model)
     }
-    flow = yaml.safe_dump(
-        metadata, default_flow_style=True, sort_keys=False, width=1000)
-    return (f'  - Name: {path.stem}\n'
-            f'    In Collection: '
-            f'{sampler if sampler in methods() else method}\n'
-            f'    Config: {path.relative_to(ROOT).as_posix()}\n'
-            f'    Metadata: {flow}')
+    model = {
+        'Name': path.stem,
+        'In Collection': sampler if sampler in methods() else method,
+        'Config': path.relative_to(ROOT).as_posix(),
+        'Metadata': metadata
+    }
+    return '  - ' + yaml.safe_dump(
+        model, default_flow_style=True, sort_keys=False, width=1000)
 
 
 def model_index(metafiles: list[Path]) -> str:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import sweep_losses
+from . import sweep
 
 ROOT = Path(__file__).parents[2]
 
-ALL = [(library, case) for library, cases in sweep_losses.CASES.items()
+ALL = [(library, case) for library, cases in sweep.CASES.items()
        for case in cases if not case.why_not]
 
 
@@ -16,16 +16,16 @@ ALL = [(library, case) for library, cases in sweep_losses.CASES.items()
                          ids=[case.name.replace(' ', '') for _, case in ALL])
 def test_a_head_is_what_the_page_says(library, case):
     """That its samples' losses are right is checked while it is tried."""
-    if not sweep_losses.is_known(library, case.head['type']):
+    if not sweep.is_known(library, case.head['type']):
         pytest.skip(f'this release of {library} has no such head')
-    outcome = sweep_losses.try_head(case, library)
+    outcome = sweep.try_head(case, library)
     page = (ROOT / 'docs' / 'heads.md').read_text()
     assert outcome.row in page.split(f'## Heads of {library}')[1].splitlines()
 
 
-@pytest.mark.parametrize('library', list(sweep_losses.CASES))
+@pytest.mark.parametrize('library', list(sweep.CASES))
 def test_nothing_is_forgotten(library):
-    assert sweep_losses.forgotten(library) == []
+    assert sweep.forgotten(library) == []
 
 
 def test_a_head_whose_samples_see_each_other_does_not_pass():
@@ -34,6 +34,6 @@ def test_a_head_whose_samples_see_each_other_does_not_pass():
         mixed = feats.mean((2, 3)) - feats.mean((0, 2, 3))
         return head.loss((mixed, ), samples)
 
-    case = sweep_losses.Case(sweep_losses.MMPRETRAIN[1].head, call)
+    case = sweep.Case(sweep.MMPRETRAIN[1].head, call)
     with pytest.raises(AssertionError, match='losses of the samples are wr'):
-        sweep_losses.try_head(case, 'mmpretrain')
+        sweep.try_head(case, 'mmpretrain')

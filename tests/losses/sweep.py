@@ -19,9 +19,10 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import ausam_mm  # noqa: F401
-from tests.losses.head_cases import MMPOSE, MMPRETRAIN, Case, images
-from tests.losses.loss_cases import CASES as LOSSES
-from tests.losses.loss_cases import (
+
+from .head_cases import MMPOSE, MMPRETRAIN, Case, images
+from .loss_cases import CASES as LOSSES
+from .loss_cases import (
     NOT_TRIED,
     REFUSED,
     WHOLE_BATCH,
@@ -185,7 +186,7 @@ InfoBatch need the same; SAM and the other methods work with all of them. The
 page is written by
 
 ```bash
-python -m benchmarks.sweep_losses
+python -m tests.losses.sweep
 ```
 
 here with mmpretrain {mmpretrain} and mmpose {mmpose}.
