@@ -1,6 +1,7 @@
 # make demo   sets up .venv and runs a short comparison on real data
 # make test   sets up .venv, then runs the linter and every test
 # make venv   only the set-up
+# make gpu    the tests and step times that need a GPU, on a machine with one
 # make upstream  the same in .venv-upstream, with MMEngine, mmcv-lite, mmpretrain
 #             and mmpose under their own names, and the tests that meet them
 # make generate  writes the docs' tables, the metafiles and model-index.yml
@@ -25,7 +26,7 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3; do \
 	if $$p -c '$(FITS)' >/dev/null 2>&1; then command -v $$p; break; fi; done)
 
-.PHONY: demo test upstream venv generate wheel clean
+.PHONY: demo test gpu upstream venv generate wheel clean
 
 test: $(VENV)/.installed
 	$(BIN)/python -m ruff check .
@@ -33,6 +34,10 @@ test: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py
+
+# Writes docs/gpu.md.
+gpu: $(VENV)/.installed
+	@$(BIN)/python -m benchmarks.gpu --tests
 
 # Importing, a training of each task, its resume and its test; that losses,
 # models and hooks are what they are under the other names.

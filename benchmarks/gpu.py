@@ -13,6 +13,7 @@ runs the same code on a small model, which measures nothing.
 
 import argparse
 import gc
+import math
 import shlex
 import statistics
 import subprocess
@@ -96,8 +97,9 @@ def host_waits(step: Callable[[], Any], device: str) -> tuple[int, int]:
               for event in profiled.events()]
     first = min(start for start, name in events
                 if name in ('aten::conv2d', 'aten::linear'))
-    stepped = min(start for start, name in events
-                  if name.startswith('Optimizer.step#'))
+    stepped = min((start for start, name in events
+                   if name.startswith('Optimizer.step#')),
+                  default=math.inf)  # after an overflow it is left out
     waits = [start for start, name in events
              if name.endswith(ends) and start > first]
     before = sum(start < stepped for start in waits)
@@ -136,6 +138,9 @@ def measure(path: Path, options: Sequence[str], precision: str,
     with_data = Config(cfg.to_dict())
     tooling.merge(with_data, options)
     on_gpu = args.device != 'cpu'
+    if on_gpu:  # what the case before has left
+        gc.collect()
+        torch.cuda.empty_cache()
     setups, rows = [], []
     with tooling.scope_of(cfg):
         batch, _ = make_batch(with_data, 256, args.seed)

@@ -53,7 +53,7 @@ class Wide(ToyModel):
     def __init__(self):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(6, 1024), *[nn.Linear(1024, 1024) for _ in range(4)],
+            nn.Linear(6, 1024), *[nn.Linear(1024, 1024) for _ in range(2)],
             nn.Linear(1024, 3))
 
 
@@ -61,8 +61,8 @@ def train_wide(device, accumulation, options):
     torch.manual_seed(0)
     model = Wide().to(device).train()
     wrapper = wrap(model, lr=1e-4, accumulative_counts=accumulation, **options)
-    wrapper.initialize_count_status(model, 0, 4 * accumulation)
-    for step in range(4 * accumulation):
+    wrapper.initialize_count_status(model, 0, 3 * accumulation)
+    for step in range(3 * accumulation):
         model.train_step(batch(step), wrapper)
     assert all(p.isfinite().all() for p in model.parameters())
     return sum(p.numel() * p.element_size() for p in model.parameters())
