@@ -3,6 +3,7 @@
 # make test-all  the same with the slow tests
 # make lint   only the linter and the type checker
 # make venv   only the set-up
+# make gpu    the tests and step times that need a GPU, on a machine with one
 # make upstream  the same in .venv-upstream, with MMEngine, mmcv-lite, mmpretrain
 #             and mmpose under their own names, and the tests that meet them
 # make generate  writes the docs' tables, the metafiles and model-index.yml
@@ -21,19 +22,21 @@ PIP_MMPOSE := $(PIP) --no-deps --no-build-isolation -r requirements/mmpose.txt
 
 # Two processes with a thread each: what takes time is starting trainings.
 PYTEST := python -m pytest -n 2 --dist loadfile
+# MMEngine's Runner would take a GPU if it saw one.
+CPU := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
 # An interpreter that fits: it runs, is 3.10 to 3.12, and can make a venv.
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3; do \
 	if $$p -c '$(FITS)' >/dev/null 2>&1; then command -v $$p; break; fi; done)
 
-.PHONY: demo lint test test-all upstream venv generate wheel clean
+.PHONY: demo lint test test-all gpu upstream venv generate wheel clean
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST) -m 'not slow and not gpu'
+	$(CPU) $(BIN)/$(PYTEST) -m 'not slow and not gpu'
 
 test-all: lint
-	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST) -m 'not gpu'
+	$(CPU) $(BIN)/$(PYTEST) -m 'not gpu'
 
 lint: $(VENV)/.installed
 	$(BIN)/python -m ruff check .
@@ -42,11 +45,15 @@ lint: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py
 
+# Writes docs/gpu.md.
+gpu: $(VENV)/.installed
+	@$(BIN)/python -m benchmarks.gpu --tests
+
 # Importing, a training of each task, its resume and its test; that losses,
 # models and hooks are what they are under the other names.
 upstream:
 	$(MAKE) venv VENV=.venv-upstream MM=upstream
-	OMP_NUM_THREADS=1 .venv-upstream/bin/$(PYTEST) tests/test_compat.py tests/hooks tests/loops \
+	$(CPU) .venv-upstream/bin/$(PYTEST) tests/test_compat.py tests/hooks tests/loops \
 		tests/sampling/test_batch_sampler_resume.py tests/engine/test_models.py tests/losses \
 		tests/tools/test_tools.py::test_configs_train_resume_and_test
 

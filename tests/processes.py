@@ -18,7 +18,7 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 CPU = torch.device('cpu')
 
 
-def launch(function, world_size, *args):
+def launch(function, world_size, *args, backend='gloo'):
     """Calls ``function(*args)`` in each process; returns their results.
 
     Args:
@@ -26,24 +26,29 @@ def launch(function, world_size, *args):
             returns must load with ``torch.load``.
         world_size (int): The number of processes.
         *args: Its arguments.
+        backend (str): What the processes communicate through; with 'nccl'
+            each has a GPU of its own. Defaults to 'gloo'.
 
     Returns:
         list: The results, by rank.
     """
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_work, (function, world_size, folder, args), world_size)
+        mp.spawn(_work, (function, world_size, folder, args, backend),
+                 world_size)
         return [
             torch.load(Path(folder) / f'{rank}.pt', weights_only=False)
             for rank in range(world_size)
         ]
 
 
-def _work(rank, function, world_size, folder, args):
+def _work(rank, function, world_size, folder, args, backend):
     faulthandler.enable()
     torch.set_num_threads(1)
     os.environ.update(LOCAL_RANK=str(rank))
+    if backend == 'nccl':
+        torch.cuda.set_device(rank)
     dist.init_process_group(
-        'gloo',
+        backend,
         init_method=f'file://{folder}/store',
         rank=rank,
         world_size=world_size,

@@ -205,6 +205,9 @@ class Step:
                     self._use_first_gradient()
         finally:
             self.restore()
+            # A step is in reference cycles with the hooks of its passes: what
+            # is large must not wait for the garbage collector.
+            self._call, self._accumulated = ((), {}), []
         method.micro_batch += 1
         if method.should_update():
             method.micro_batch = 0

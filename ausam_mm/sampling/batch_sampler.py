@@ -293,8 +293,9 @@ class AUSAMBatchSampler(BatchSampler):
         """
         self.trained = state['trained']
         if len(state['keys']) == len(self.keys):
-            self.keys = state['keys'].clone()
-            self._all_rows = state['pending'].clone()
+            # MMEngine resumes with everything on the model's device.
+            self.keys = state['keys'].to('cpu', copy=True)
+            self._all_rows = state['pending'].to('cpu', copy=True)
 
     @staticmethod
     def _selector() -> Any:
