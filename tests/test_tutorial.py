@@ -167,6 +167,7 @@ def train(tmp_path):
     return lambda *more: call(train, *more)
 
 
+@pytest.mark.slow
 def test_the_page_s_command_trains_and_a_resumed_training_ends_the_same(
         train, tmp_path):
     options = (

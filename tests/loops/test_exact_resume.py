@@ -21,8 +21,6 @@ from ..runs import (
 )
 from ..toy import ToyModel
 
-pytestmark = pytest.mark.usefixtures('one_thread')
-
 AUSAM = dict(type='AUSAM', rho=0.1, alpha=0.5, warmup_iters=2, ramp_iters=6)
 LENGTH = 12
 VARIANTS = dict(

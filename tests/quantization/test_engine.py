@@ -7,7 +7,6 @@ from torch import nn
 from ausam_mm.engine import Perturbation
 from ausam_mm.quantization import StepSize, guard_step_sizes
 
-from .. import amp  # noqa: F401, registers the CPU's wrapper
 from ..toy import batch, sample_losses, wrap
 from .models import toy
 
