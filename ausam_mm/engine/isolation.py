@@ -1,15 +1,31 @@
 """What keeps the two passes of a step from disturbing each other."""
 
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..internals import is_batchnorm, records_usage
 
-RandomStates = dict[torch.device, Tensor]
+
+@dataclass(frozen=True)
+class RandomStates:
+    """States of random generators.
+
+    Attributes:
+        python (tuple): Of ``random``.
+        numpy (dict): Of NumPy's global generator.
+        devices (dict[torch.device, Tensor]): Of torch, by device.
+    """
+    python: tuple[Any, ...]
+    numpy: dict[str, Any]
+    devices: dict[torch.device, Tensor]
 
 
 @contextmanager
@@ -41,6 +57,32 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for module, name, value in changed:
             setattr(module, name, value)
+
+
+class StatisticsCopy:
+    """BatchNorm's statistics as they were, for steps that are skipped.
+
+    Args:
+        model (nn.Module): The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._statistics = [
+            buffer for module in model.modules()
+            if getattr(module, 'running_mean', None) is not None
+            for buffer in module.buffers(recurse=False)]
+        self._copies = [torch.empty_like(each) for each in self._statistics]
+
+    def save(self) -> None:
+        """Keeps what they are now."""
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._statistics)
+
+    def restore(self) -> None:
+        """Makes them what they were."""
+        if self._copies:
+            torch._foreach_copy_(self._statistics, self._copies)
 
 
 @contextmanager
@@ -78,28 +120,32 @@ def unsynchronized(model: nn.Module) -> Iterator[None]:
 
 
 def get_random_states(model: nn.Module) -> RandomStates:
-    """States of the CPU's and the model's device's random generators.
+    """States of all generators that a forward pass may draw from.
 
     Args:
-        model (nn.Module): The model.
+        model (nn.Module): The model, whose device's generator counts.
 
     Returns:
-        dict[torch.device, Tensor]: The states by their device.
+        RandomStates: Those of Python, NumPy, and torch on the CPU and on the
+        model's device.
     """
     states = {torch.device('cpu'): torch.get_rng_state()}
     device = next(model.parameters()).device
     if device.type != 'cpu':
         states[device] = getattr(torch, device.type).get_rng_state(device)
-    return states
+    return RandomStates(
+        random.getstate(), np.random.get_state(legacy=False), states)
 
 
 def set_random_states(states: RandomStates) -> None:
     """Sets what :func:`get_random_states` returned.
 
     Args:
-        states (dict[torch.device, Tensor]): The states by their device.
+        states (RandomStates): The states.
     """
-    for device, state in states.items():
+    random.setstate(states.python)
+    np.random.set_state(states.numpy)
+    for device, state in states.devices.items():
         if device.type == 'cpu':
             torch.set_rng_state(state)
         else:

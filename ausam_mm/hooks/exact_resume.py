@@ -1,9 +1,10 @@
 """A resumed training that ends as if it had never been interrupted."""
 
 import random
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch

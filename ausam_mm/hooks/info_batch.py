@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import ExitStack
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -62,12 +62,12 @@ class InfoBatchHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self) -> None:
-        self._loaded: Optional[dict] = None
-        self._sampler: Optional[InfoBatchSampler] = None
-        self._losses: Optional[PerSampleLosses] = None
+        self._loaded: dict | None = None
+        self._sampler: InfoBatchSampler | None = None
+        self._losses: PerSampleLosses | None = None
         self._reductions = {}
-        self._positions: Optional[Tensor] = None
-        self._record: Optional[PassRecord] = None
+        self._positions: Tensor | None = None
+        self._record: PassRecord | None = None
         self._stack = ExitStack()
 
     def before_train(self, runner) -> None:
@@ -168,7 +168,7 @@ class InfoBatchHook(Hook):
                          runner,
                          batch_idx: int,
                          data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
+                         outputs: dict | None = None) -> None:
         """Tells the sampler the losses.
 
         Args:
@@ -221,7 +221,7 @@ class InfoBatchHook(Hook):
         self._positions = self._record = None
         self._stack.close()
 
-    def _resume(self, state: Optional[dict]) -> None:
+    def _resume(self, state: dict | None) -> None:
         size = len(self._sampler.losses)
         if state is None:
             reason = 'was written without InfoBatch'

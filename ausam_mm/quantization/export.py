@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ OPSET = 21
 
 
 def export_onnx(model: nn.Module,
-                path: Union[str, Path],
+                path: str | Path,
                 inputs: Tensor,
                 *others,
                 int4: bool = True,
@@ -121,7 +121,7 @@ class Agreement:
         return 4 * self.own + 1e-3 * self.size
 
 
-def compare_onnx(model: nn.Module, path: Union[str, Path], inputs: Tensor,
+def compare_onnx(model: nn.Module, path: str | Path, inputs: Tensor,
                  *others) -> Agreement:
     """Runs an ONNX file in onnxruntime against its model.
 
@@ -164,13 +164,13 @@ def compare_onnx(model: nn.Module, path: Union[str, Path], inputs: Tensor,
 
 
 @torch.no_grad()
-def _run(model: nn.Module, inputs: Tensor, others: tuple) -> List[Tensor]:
+def _run(model: nn.Module, inputs: Tensor, others: tuple) -> list[Tensor]:
     model = copy.deepcopy(model).cpu().to(inputs.dtype)
     model.eval()
     return _tensors(model(inputs, *others))
 
 
-def _tensors(outputs: Any) -> List[Tensor]:
+def _tensors(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
@@ -219,7 +219,7 @@ class _Marker(nn.Module):
             dtype=x.dtype, shape=x.shape, version=1)
 
 
-def _mark(model: nn.Module) -> Dict[str, Tuple[nn.Module, LSQuantizer]]:
+def _mark(model: nn.Module) -> dict[str, tuple[nn.Module, LSQuantizer]]:
     """Replaces the quantisers; layer and quantiser by the marker's name."""
     found = {}
     for path, layer in model.named_modules():
@@ -243,7 +243,7 @@ def _insert(graph: Any, quantizers: dict, int4: bool) -> None:
     nodes: list = []
     written = set()
     weights = set()  # values that are quantised weights
-    renamed: Dict[str, str] = {}
+    renamed: dict[str, str] = {}
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         # Stack traces, with paths of the machine.
@@ -310,7 +310,7 @@ def _tensor(name: str, values: Tensor, dtype: Any):
 
 
 def _weight(node: Any, name: str, layer: nn.Module, quantizer: LSQuantizer,
-            int4: bool) -> Tuple[list, list]:
+            int4: bool) -> tuple[list, list]:
     """Nodes and tensors of a weight."""
     from onnx import helper
     weight = layer.weight
@@ -331,7 +331,7 @@ def _weight(node: Any, name: str, layer: nn.Module, quantizer: LSQuantizer,
         name, **settings)], tensors
 
 
-def _along_axis(layer: nn.Module, step: Tensor) -> Tuple[Tensor, dict]:
+def _along_axis(layer: nn.Module, step: Tensor) -> tuple[Tensor, dict]:
     """Step sizes of a weight in ONNX's shape, and the attributes for it."""
     if not step.dim():
         return step, {}
@@ -345,7 +345,7 @@ def _along_axis(layer: nn.Module, step: Tensor) -> Tuple[Tensor, dict]:
 
 
 def _input(node: Any, name: str, layer: nn.Module, quantizer: LSQuantizer,
-           int4: bool) -> Tuple[list, list]:
+           int4: bool) -> tuple[list, list]:
     """Nodes and tensors of a layer's input."""
     from onnx import helper
     # onnxruntime cannot load a Clip before 4-bit integers.

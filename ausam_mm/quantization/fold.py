@@ -2,7 +2,6 @@
 
 import copy
 from collections import Counter
-from typing import Dict, List
 
 import torch
 from torch import Tensor, nn
@@ -49,11 +48,11 @@ def fold_batchnorm(model: nn.Module, inputs: Tensor, *others) -> nn.Module:
 
 
 def _pairs(model: nn.Module, inputs: Tensor,
-           *others) -> Dict[nn.Module, nn.Module]:
+           *others) -> dict[nn.Module, nn.Module]:
     """Layers by the BatchNorm that is the only one to see their output."""
     calls: Counter = Counter()
-    source: Dict[nn.Module, torch.autograd.graph.Node] = {}
-    result: Dict[nn.Module, torch.autograd.graph.Node] = {}
+    source: dict[nn.Module, torch.autograd.graph.Node] = {}
+    result: dict[nn.Module, torch.autograd.graph.Node] = {}
 
     def after(module, args, output):
         calls[module] += 1
@@ -127,7 +126,7 @@ def _fold(layer: nn.Module, norm: nn.Module) -> bool:
     return True
 
 
-def unfolded(model: nn.Module) -> List[str]:
+def unfolded(model: nn.Module) -> list[str]:
     """Names of the BatchNorms that are left in a model.
 
     Args:

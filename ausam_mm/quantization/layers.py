@@ -1,7 +1,6 @@
 """Layers that quantise their weight and their input."""
 
-from functools import lru_cache
-from typing import Optional
+from functools import cache
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,7 +43,7 @@ class _Conv2d(LSQLayer):
         return output
 
     def _conv_forward(self, input: Tensor, weight: Tensor,
-                      bias: Optional[Tensor]) -> Tensor:
+                      bias: Tensor | None) -> Tensor:
         return super()._conv_forward(
             self.input_quantizer(input), self.weight_quantizer(weight), bias)
 
@@ -89,7 +88,7 @@ _KINDS = {
 _PADDING = ('Conv2dAdaptivePadding', 'Conv2dSame')
 
 
-def kind_of(module: nn.Module) -> Optional[type]:
+def kind_of(module: nn.Module) -> type | None:
     """The torch layer as which a module can be quantised.
 
     Subclasses of Linear and ConvTranspose2d that compute their output
@@ -117,7 +116,7 @@ def kind_of(module: nn.Module) -> Optional[type]:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _quantized(own: type, kind: type) -> type:
     # MMEngine's initialisation knows layers by the names of their class and
     # of its direct bases: those of the original class stay among them.
@@ -133,7 +132,7 @@ def _empty(own: type) -> nn.Module:
 
 
 def quantize_layer(module: nn.Module, w_bits: int, a_bits: int,
-                   a_signed: Optional[bool] = None, per_channel: bool = False,
+                   a_signed: bool | None = None, per_channel: bool = False,
                    perturbed: bool = False) -> None:
     """Makes a layer quantise its weight and its input, in place.
 

@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from functools import lru_cache
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from functools import cache
 
 import torch
 from mmengine.dist import all_reduce
@@ -57,7 +57,7 @@ class PerturbedStepSize(StepSize):
     perturbed = True
 
 
-def bounds_of_step_size(dtype: torch.dtype) -> Tuple[float, float]:
+def bounds_of_step_size(dtype: torch.dtype) -> tuple[float, float]:
     """The smallest and the largest step size.
 
     The one is the smallest that divides without loss of precision; 255 times
@@ -87,8 +87,8 @@ def is_step_size(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _keep_valid(steps: List[Tensor], before: List[Tensor]) -> None:
-    groups: Dict[tuple, List[int]] = {}
+def _keep_valid(steps: list[Tensor], before: list[Tensor]) -> None:
+    groups: dict[tuple, list[int]] = {}
     for i, step in enumerate(steps):
         groups.setdefault((step.device, step.dtype), []).append(i)
     for members in groups.values():  # as one vector: a few kernels in all
@@ -101,15 +101,15 @@ def _keep_valid(steps: List[Tensor], before: List[Tensor]) -> None:
             ours, [part.view_as(step) for part, step in zip(parts, ours)])
 
 
-def _step_sizes(optimizer: Optimizer) -> List[StepSize]:
+def _step_sizes(optimizer: Optimizer) -> list[StepSize]:
     return [p for group in optimizer.param_groups for p in group['params']
             if isinstance(p, StepSize)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _guard_optimizers() -> None:
     """Keeps step sizes valid in all optimizers of the process."""
-    before: Dict[int, List[Tensor]] = {}
+    before: dict[int, list[Tensor]] = {}
 
     @_disable_dynamo
     def save(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
@@ -164,7 +164,7 @@ def _precision(x: Tensor, step: Tensor) -> torch.dtype:
         torch.promote_types(x.dtype, step.dtype), torch.float32)
 
 
-def _ratio(x: Tensor, step: Tensor) -> Tuple[Tensor, Tensor]:
+def _ratio(x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
     """x / s, and s, both in the precision to compute in."""
     # Both are cast: a tensor of shape () alone would not raise precision.
     dtype = _precision(x, step)
@@ -211,7 +211,7 @@ class LSQuantizer(nn.Module):
         ValueError: For bits out of range.
     """
 
-    def __init__(self, bits: int, signed: Optional[bool] = None,
+    def __init__(self, bits: int, signed: bool | None = None,
                  step_shape: Sequence[int] = (), activation: bool = False,
                  perturbed: bool = False) -> None:
         super().__init__()
@@ -246,7 +246,7 @@ class LSQuantizer(nn.Module):
         return self._signed if self.ready else bool(self.is_signed)
 
     @property
-    def bounds(self) -> Tuple[int, int]:
+    def bounds(self) -> tuple[int, int]:
         """The smallest and the largest integer, -Q_n and Q_p."""
         return _bounds(self.bits, self.signed)
 
@@ -342,7 +342,7 @@ class LSQuantizer(nn.Module):
         return f'bits={self.bits}, step_shape={tuple(self.step.shape)}'
 
 
-def _bounds(bits: int, signed: bool) -> Tuple[int, int]:
+def _bounds(bits: int, signed: bool) -> tuple[int, int]:
     if signed:
         return -2**(bits - 1), 2**(bits - 1) - 1
     return 0, 2**bits - 1

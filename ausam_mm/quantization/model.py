@@ -2,8 +2,8 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Dict, List, Optional, Sequence
 
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
@@ -18,10 +18,10 @@ def LSQModel(architecture: dict,
              w_bits: int = 4,
              a_bits: int = 4,
              skip: Sequence[str] = (),
-             first_last_bits: Optional[int] = 8,
+             first_last_bits: int | None = 8,
              per_channel: bool = False,
              perturb_step_sizes: bool = False,
-             data_preprocessor: Optional[dict] = None) -> nn.Module:
+             data_preprocessor: dict | None = None) -> nn.Module:
     """Builds a model whose layers are quantised by LSQ.
 
     What is returned is the architecture itself, only with other layers in it
@@ -76,9 +76,9 @@ def quantize_model(model: nn.Module,
                    w_bits: int = 4,
                    a_bits: int = 4,
                    skip: Sequence[str] = (),
-                   first_last_bits: Optional[int] = 8,
+                   first_last_bits: int | None = 8,
                    per_channel: bool = False,
-                   perturb_step_sizes: bool = False) -> Dict[str, List[str]]:
+                   perturb_step_sizes: bool = False) -> dict[str, list[str]]:
     """Makes the layers of a model quantise weights and inputs, in place.
 
     The first layer, whose input is the image, is the one that the model
@@ -107,7 +107,7 @@ def quantize_model(model: nn.Module,
         'give LSQModel a model of Conv2d, ConvTranspose2d or Linear.')
     skipped = _matching(list(layers), skip)
     first, last = _first(layers), _last(model, layers)
-    report: Dict[str, List[str]] = dict(
+    report: dict[str, list[str]] = dict(
         quantized=[], first=[], last=[], float=[])
     for name, layer in layers.items():
         edge = 'first' if name in first else 'last' if name in last else None
@@ -128,11 +128,11 @@ def quantize_model(model: nn.Module,
     return report
 
 
-def _listed(names: List[str]) -> str:
+def _listed(names: list[str]) -> str:
     return ', '.join(names) or 'none'
 
 
-def _first(layers: Dict[str, nn.Module]) -> List[str]:
+def _first(layers: dict[str, nn.Module]) -> list[str]:
     """The layer that comes first, and others that take an image, too."""
     name, layer = next(iter(layers.items()))
     return [name] + [
@@ -141,7 +141,7 @@ def _first(layers: Dict[str, nn.Module]) -> List[str]:
     ]
 
 
-def _last(model: nn.Module, layers: Dict[str, nn.Module]) -> List[str]:
+def _last(model: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
     """The layer that comes last, and its equals in the same module."""
     name, layer = list(layers.items())[-1]
     path = name.rpartition('.')[0]
@@ -161,7 +161,7 @@ def _inputs(layer: nn.Module) -> int:
         layer, nn.Linear) else layer.in_channels
 
 
-def _matching(names: List[str], patterns: Sequence[str]) -> List[str]:
+def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
     """The names that match any pattern, each of which must match one."""
     require(not isinstance(patterns, str),
             f'skip={patterns!r} is one string: put it into a list.')
@@ -175,7 +175,7 @@ def _matching(names: List[str], patterns: Sequence[str]) -> List[str]:
     return found
 
 
-def _examples(names: List[str]) -> List[str]:
+def _examples(names: list[str]) -> list[str]:
     """Some names from the whole of a model."""
     return names[::max(1, len(names) // 4)][:4] + names[-1:]
 
