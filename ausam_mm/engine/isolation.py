@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..internals import is_batchnorm, records_usage
+from ..undo import Undo
 
 
 @dataclass(frozen=True)
@@ -29,34 +30,32 @@ class RandomStates:
 
 
 @contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
+def frozen_statistics(model: nn.Module, undo: Undo) -> Iterator[None]:
     """BatchNorm normalizes, but its statistics do not move.
 
     Neither the running means and variances nor ``num_batches_tracked`` do.
 
     Args:
         model (nn.Module): The model.
+        undo (Undo): Keeps what lets them move again.
     """
-    changed = []
-    for module in model.modules():
-        name: str
-        value: bool | float
-        if is_batchnorm(module):
-            name, value = 'track_running_stats', False
-        elif getattr(module, 'running_mean', None) is not None and hasattr(
-                module, 'momentum'):
-            # InstanceNorm, and the SyncBatchNorm of compiled mmcv.
-            name, value = 'momentum', 0.
-        else:
-            continue
-        if module.training and getattr(module, name) is not value:
-            changed.append((module, name, getattr(module, name)))
-            setattr(module, name, value)
-    try:
+    with undo.scope():
+        for module in model.modules():
+            name: str
+            value: bool | float
+            if is_batchnorm(module):
+                name, value = 'track_running_stats', False
+            elif getattr(module, 'running_mean', None) is not None and \
+                    hasattr(module, 'momentum'):
+                # InstanceNorm, and the SyncBatchNorm of compiled mmcv.
+                name, value = 'momentum', 0.
+            else:
+                continue
+            before = getattr(module, name)
+            if module.training and before is not value:
+                undo.keep(setattr, module, name, before)
+                setattr(module, name, value)
         yield
-    finally:
-        for module, name, value in changed:
-            setattr(module, name, value)
 
 
 class StatisticsCopy:
@@ -86,7 +85,7 @@ class StatisticsCopy:
 
 
 @contextmanager
-def unsynchronized(model: nn.Module) -> Iterator[None]:
+def unsynchronized(model: nn.Module, undo: Undo) -> Iterator[None]:
     """Forward passes inside lead to backward passes without communication.
 
     Each process gets the gradient of its own part of the batch:
@@ -101,8 +100,9 @@ def unsynchronized(model: nn.Module) -> Iterator[None]:
 
     Args:
         model (nn.Module): The outermost model.
+        undo (Undo): Keeps what synchronizes them again.
     """
-    with ExitStack() as stack:
+    with undo.scope():
         for module in model.modules():
             # MMSeparateDistributedDataParallel only holds others.
             if not isinstance(module, DistributedDataParallel) \
@@ -111,10 +111,10 @@ def unsynchronized(model: nn.Module) -> Iterator[None]:
                 continue
             attributes = vars(module)
             if 'forward' in attributes:  # a compiled one
-                stack.callback(attributes.__setitem__, 'forward',
-                               attributes['forward'])
+                undo.keep(attributes.__setitem__, 'forward',
+                          attributes['forward'])
             else:
-                stack.callback(attributes.pop, 'forward')
+                undo.keep(attributes.pop, 'forward', None)
             attributes['forward'] = module.module
         yield
 

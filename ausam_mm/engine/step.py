@@ -95,11 +95,12 @@ class Step:
         with self._context as context:
             context.enter_context(
                 capture(self.model, self.inner, self._on_batch,
-                        self._on_call))
+                        self._on_call, self.method.undo))
             context.enter_context(self._watched())
             if self.two_passes:
                 # DDP decides in the forward pass whether to reduce gradients.
-                context.enter_context(unsynchronized(self.model))
+                context.enter_context(
+                    unsynchronized(self.model, self.method.undo))
             try:
                 if not self.two_passes:
                     self.method.perturb_before_pass(self)
@@ -393,8 +394,9 @@ class Step:
                 # The first pass is in both of these already.
                 stack.enter_context(self._watched())
                 stack.enter_context(self.base.optim_context(self.model))
-            stack.enter_context(unsynchronized(self.model))
-            stack.enter_context(frozen_statistics(self.inner))
+            undo = self.method.undo
+            stack.enter_context(unsynchronized(self.model, undo))
+            stack.enter_context(frozen_statistics(self.inner, undo))
             with torch.no_grad():
                 self.model(*args, **kwargs)
         # Older PyTorch would give the next pass the weights that it cast
@@ -415,7 +417,8 @@ class Step:
         """The context in which the samples' losses are recorded."""
         if self._losses is None:
             return nullcontext()
-        return self._losses.watch(lambda: self._recording)
+        return self._losses.watch(
+            lambda: self._recording, self.method.undo)
 
     def _statistics_of(self, which: str) -> Any:
         """BatchNorm's statistics move in one pass only.
@@ -426,7 +429,7 @@ class Step:
         """
         if which == self._moving_pass:
             return nullcontext()
-        return frozen_statistics(self.inner)
+        return frozen_statistics(self.inner, self.method.undo)
 
     def _rewind_random_states(self) -> None:
         if self._random_states is not None:

@@ -16,6 +16,7 @@ from ..checks import is_number, require
 from ..internals import accumulation, total_micro_batches
 from ..losses import PerSampleLosses
 from ..sampling import Selection, batch_size
+from ..undo import Undo
 from .base_wrapper import ComposedOptimWrapper
 from .distributed import from_group_state
 from .isolation import StatisticsCopy
@@ -152,6 +153,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self._first_gradients: dict[nn.Parameter, Tensor] = {}
         self._losses: PerSampleLosses | None = None
         self._statistics: StatisticsCopy | None = None
+        self.undo = Undo()
         self._step: Step | None = None
 
     # -- what MMEngine calls --
@@ -172,6 +174,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             'DistributedDataParallel cannot accumulate gradients on a static '
             'graph, with any OptimWrapper: leave static_graph or '
             'accumulative_counts out.')
+        self.undo.run()  # what an interrupted step has left
+        self.perturbation.restore()
         self._step = Step(self, model)
         if self._statistics is None or self._statistics.model is not model:
             self._statistics = StatisticsCopy(model)

@@ -3,12 +3,16 @@
 import logging
 import math
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
 from torch import nn
+
+import ausam_mm
 
 from ..toy import ToyModel, batch, build, wrap
 
@@ -243,3 +247,65 @@ def test_every_batchnorm_statistic_is_taken_back():
     train(model, wrapper, [5], broken)
     assert wrapper.skipped_steps == 1
     assert torch.equal(model.net[1].running_mean, before)
+
+
+ENGINE = str(Path(ausam_mm.engine.__file__).parent)
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at the n-th line that the engine runs."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __enter__(self):
+        sys.settrace(self.trace)
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+    def trace(self, frame, event, argument):
+        return self.line if frame.f_code.co_filename.startswith(ENGINE) \
+            else None
+
+    def line(self, frame, event, argument):
+        if event == 'line':
+            self.number -= 1
+            if self.number == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self.line
+
+
+def everything_of(model):
+    return ([p.detach().clone() for p in model.parameters()],
+            [b.track_running_stats for b in model.modules()
+             if isinstance(b, nn.BatchNorm1d)],
+            [len(m._forward_hooks) + len(m._forward_pre_hooks)
+             for m in model.modules()])
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_an_interrupt_at_any_line_is_repaired_by_the_next_step(method):
+    model = build(norm=True)
+    wrapper = wrap(model, lr=0., weight_decay=0., **METHODS[method])
+    train(model, wrapper, range(2))
+    weights, flags, hooks = everything_of(model)
+    number, ended = 0, False
+    while not ended:
+        number += 1
+        with Interrupt(number):
+            try:
+                train(model, wrapper, [2])
+                ended = True
+            except KeyboardInterrupt:
+                pass
+        # The next step begins with the repair.
+        with wrapper.optim_context(model):
+            after, flags_in_step, _ = everything_of(model)
+            model(**model.data_preprocessor(batch(3), True), mode='loss')
+        wrapper._step = None
+        assert all(map(torch.equal, weights, after)), number
+        assert flags_in_step == flags, number
+        assert everything_of(model)[2] == hooks, number
+    assert number > 300
