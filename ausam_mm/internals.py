@@ -63,6 +63,25 @@ def total_micro_batches(base: OptimWrapper) -> int:
     return int(base._max_counts)
 
 
+def remove_pre_hook(module: nn.Module, hook: Callable[..., Any]) -> None:
+    """Removes a forward pre-hook, if it is there (torch 2.14).
+
+    Its handle does the same, but an interrupt can come before one has it.
+    """
+    for key, other in list(module._forward_pre_hooks.items()):
+        if other is hook:
+            module._forward_pre_hooks.pop(key, None)
+            module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
+def remove_hook(module: nn.Module, hook: Callable[..., Any]) -> None:
+    """Removes a forward hook, if it is there (torch 2.14)."""
+    for key, other in list(module._forward_hooks.items()):
+        if other is hook:
+            module._forward_hooks.pop(key, None)
+            module._forward_hooks_with_kwargs.pop(key, None)
+
+
 def is_batchnorm(module: nn.Module) -> bool:
     """Whether a module is one of torch's, SyncBatchNorm too (torch 2.14)."""
     return isinstance(module, _BatchNorm)

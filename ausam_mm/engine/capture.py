@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from ..internals import not_compiled
+from ..internals import not_compiled, remove_pre_hook
+from ..undo import Undo
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -14,7 +15,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 @contextmanager
 def capture(model: nn.Module, inner: nn.Module,
             on_batch: Callable[[Any], Any],
-            on_call: Callable[[Call], Call]) -> Iterator[None]:
+            on_call: Callable[[Call], Call], undo: Undo) -> Iterator[None]:
     """Shows the batch and the call of a forward pass, which may change them.
 
     Hooks are on the model inside the context only, so that copies of it (EMA)
@@ -29,6 +30,7 @@ def capture(model: nn.Module, inner: nn.Module,
             preprocessor gets.
         on_call (Callable): Called with the pair of positional and keyword
             arguments of the model's forward pass; returns what it gets.
+        undo (Undo): Keeps what removes the hooks.
     """
 
     @not_compiled
@@ -43,16 +45,11 @@ def capture(model: nn.Module, inner: nn.Module,
                        kwargs: dict[str, Any]) -> Call:
         return on_call((args, kwargs))
 
-    handles = []
-    try:
-        preprocessor = getattr(inner, 'data_preprocessor', None)
-        if preprocessor is not None:
-            handles.append(
-                preprocessor.register_forward_pre_hook(
-                    before_preprocessing, with_kwargs=True))
-        handles.append(
-            model.register_forward_pre_hook(before_forward, with_kwargs=True))
+    preprocessor = getattr(inner, 'data_preprocessor', None)
+    with undo.scope():
+        for watched, hook in ((preprocessor, before_preprocessing),
+                              (model, before_forward)):
+            if watched is not None:
+                undo.keep(remove_pre_hook, watched, hook)
+                watched.register_forward_pre_hook(hook, with_kwargs=True)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,50 +1,91 @@
 """What keeps the two passes of a step from disturbing each other."""
 
+import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..internals import is_batchnorm, records_usage
+from ..undo import Undo
 
-RandomStates = dict[torch.device, Tensor]
+
+@dataclass(frozen=True)
+class RandomStates:
+    """States of random generators.
+
+    Attributes:
+        python (tuple): Of ``random``.
+        numpy (dict): Of NumPy's global generator.
+        devices (dict[torch.device, Tensor]): Of torch, by device.
+    """
+    python: tuple[Any, ...]
+    numpy: dict[str, Any]
+    devices: dict[torch.device, Tensor]
 
 
 @contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
+def frozen_statistics(model: nn.Module, undo: Undo) -> Iterator[None]:
     """BatchNorm normalizes, but its statistics do not move.
 
     Neither the running means and variances nor ``num_batches_tracked`` do.
 
     Args:
         model (nn.Module): The model.
+        undo (Undo): Keeps what lets them move again.
     """
-    changed = []
-    for module in model.modules():
-        name: str
-        value: bool | float
-        if is_batchnorm(module):
-            name, value = 'track_running_stats', False
-        elif getattr(module, 'running_mean', None) is not None and hasattr(
-                module, 'momentum'):
-            # InstanceNorm, and the SyncBatchNorm of compiled mmcv.
-            name, value = 'momentum', 0.
-        else:
-            continue
-        if module.training and getattr(module, name) is not value:
-            changed.append((module, name, getattr(module, name)))
-            setattr(module, name, value)
-    try:
+    with undo.scope():
+        for module in model.modules():
+            name: str
+            value: bool | float
+            if is_batchnorm(module):
+                name, value = 'track_running_stats', False
+            elif getattr(module, 'running_mean', None) is not None and \
+                    hasattr(module, 'momentum'):
+                # InstanceNorm, and the SyncBatchNorm of compiled mmcv.
+                name, value = 'momentum', 0.
+            else:
+                continue
+            before = getattr(module, name)
+            if module.training and before is not value:
+                undo.keep(setattr, module, name, before)
+                setattr(module, name, value)
         yield
-    finally:
-        for module, name, value in changed:
-            setattr(module, name, value)
+
+
+class StatisticsCopy:
+    """BatchNorm's statistics as they were, for steps that are skipped.
+
+    Args:
+        model (nn.Module): The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._statistics = [
+            buffer for module in model.modules()
+            if getattr(module, 'running_mean', None) is not None
+            for buffer in module.buffers(recurse=False)]
+        self._copies = [torch.empty_like(each) for each in self._statistics]
+
+    def save(self) -> None:
+        """Keeps what they are now."""
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._statistics)
+
+    def restore(self) -> None:
+        """Makes them what they were."""
+        if self._copies:
+            torch._foreach_copy_(self._statistics, self._copies)
 
 
 @contextmanager
-def unsynchronized(model: nn.Module) -> Iterator[None]:
+def unsynchronized(model: nn.Module, undo: Undo) -> Iterator[None]:
     """Forward passes inside lead to backward passes without communication.
 
     Each process gets the gradient of its own part of the batch:
@@ -59,8 +100,9 @@ def unsynchronized(model: nn.Module) -> Iterator[None]:
 
     Args:
         model (nn.Module): The outermost model.
+        undo (Undo): Keeps what synchronizes them again.
     """
-    with ExitStack() as stack:
+    with undo.scope():
         for module in model.modules():
             # MMSeparateDistributedDataParallel only holds others.
             if not isinstance(module, DistributedDataParallel) \
@@ -69,37 +111,41 @@ def unsynchronized(model: nn.Module) -> Iterator[None]:
                 continue
             attributes = vars(module)
             if 'forward' in attributes:  # a compiled one
-                stack.callback(attributes.__setitem__, 'forward',
-                               attributes['forward'])
+                undo.keep(attributes.__setitem__, 'forward',
+                          attributes['forward'])
             else:
-                stack.callback(attributes.pop, 'forward')
+                undo.keep(attributes.pop, 'forward', None)
             attributes['forward'] = module.module
         yield
 
 
 def get_random_states(model: nn.Module) -> RandomStates:
-    """States of the CPU's and the model's device's random generators.
+    """States of all generators that a forward pass may draw from.
 
     Args:
-        model (nn.Module): The model.
+        model (nn.Module): The model, whose device's generator counts.
 
     Returns:
-        dict[torch.device, Tensor]: The states by their device.
+        RandomStates: Those of Python, NumPy, and torch on the CPU and on the
+        model's device.
     """
     states = {torch.device('cpu'): torch.get_rng_state()}
     device = next(model.parameters()).device
     if device.type != 'cpu':
         states[device] = getattr(torch, device.type).get_rng_state(device)
-    return states
+    return RandomStates(
+        random.getstate(), np.random.get_state(legacy=False), states)
 
 
 def set_random_states(states: RandomStates) -> None:
     """Sets what :func:`get_random_states` returned.
 
     Args:
-        states (dict[torch.device, Tensor]): The states by their device.
+        states (RandomStates): The states.
     """
-    for device, state in states.items():
+    random.setstate(states.python)
+    np.random.set_state(states.numpy)
+    for device, state in states.devices.items():
         if device.type == 'cpu':
             torch.set_rng_state(state)
         else:

@@ -95,11 +95,12 @@ class Step:
         with self._context as context:
             context.enter_context(
                 capture(self.model, self.inner, self._on_batch,
-                        self._on_call))
+                        self._on_call, self.method.undo))
             context.enter_context(self._watched())
             if self.two_passes:
                 # DDP decides in the forward pass whether to reduce gradients.
-                context.enter_context(unsynchronized(self.model))
+                context.enter_context(
+                    unsynchronized(self.model, self.method.undo))
             try:
                 if not self.two_passes:
                     self.method.perturb_before_pass(self)
@@ -224,10 +225,14 @@ class Step:
         for p in self.params:
             p.grad = None
         chosen = self.method.params_to_perturb(self)
-        with self._statistics_of('first'):
-            uncounted_backward(
-                self.base, loss, chosen
-                if chosen and self._can_differentiate_some() else None)
+        try:
+            with self._statistics_of('first'):
+                uncounted_backward(
+                    self.base, loss, chosen
+                    if chosen and self._can_differentiate_some() else None)
+        except BaseException:  # nothing that was accumulated is lost
+            self._put_back_gradients()
+            raise
         if self.method.sync_perturbation:
             average_gradients(self.params)
         if chosen is not None:
@@ -253,6 +258,9 @@ class Step:
         self.norm = self.method.perturbation.perturb(
             self.method.param_groups, self.group,
             self.method.radius_factor) / self.loss_scale
+        self._put_back_gradients()
+
+    def _put_back_gradients(self) -> None:
         for p, grad in zip(self.params, self._accumulated):
             p.grad = grad
 
@@ -285,6 +293,9 @@ class Step:
             same = len(seen) == self.selection.size
             self.second = self._record(seen)
             call = _take(call, seen, self.selection.size)
+        # What the method drew in between stays drawn.
+        drawn = get_random_states(self.inner) \
+            if same and self._random_states else None
         if same:
             self._rewind_random_states()
         method.samples_backpropagated += self.second.num_samples
@@ -299,6 +310,8 @@ class Step:
             # In the norm's precision, which a half-precision loss has not.
             ok = 1 + 0 * (self.norm + loss.detach())
             method.backward(method.scale_loss(loss) * ok.to(loss))
+        if drawn is not None:
+            set_random_states(drawn)
 
     def _use_first_gradient(self) -> None:
         """The optimizer gets the first gradient; there is no second pass."""
@@ -334,8 +347,9 @@ class Step:
         method = self.method
         if method.base_skips_overflow or self._gradient_is_finite():
             method.step(**step_kwargs)
+            method.skipped_in_a_row = 0
         else:
-            method.skipped_steps += 1
+            method.skip_step()
         method.zero_grad(**zero_kwargs)
         method.num_updates += 1
 
@@ -383,8 +397,9 @@ class Step:
                 # The first pass is in both of these already.
                 stack.enter_context(self._watched())
                 stack.enter_context(self.base.optim_context(self.model))
-            stack.enter_context(unsynchronized(self.model))
-            stack.enter_context(frozen_statistics(self.inner))
+            undo = self.method.undo
+            stack.enter_context(unsynchronized(self.model, undo))
+            stack.enter_context(frozen_statistics(self.inner, undo))
             with torch.no_grad():
                 self.model(*args, **kwargs)
         # Older PyTorch would give the next pass the weights that it cast
@@ -405,7 +420,8 @@ class Step:
         """The context in which the samples' losses are recorded."""
         if self._losses is None:
             return nullcontext()
-        return self._losses.watch(lambda: self._recording)
+        return self._losses.watch(
+            lambda: self._recording, self.method.undo)
 
     def _statistics_of(self, which: str) -> Any:
         """BatchNorm's statistics move in one pass only.
@@ -416,7 +432,7 @@ class Step:
         """
         if which == self._moving_pass:
             return nullcontext()
-        return frozen_statistics(self.inner)
+        return frozen_statistics(self.inner, self.method.undo)
 
     def _rewind_random_states(self) -> None:
         if self._random_states is not None:
@@ -427,15 +443,8 @@ class Step:
         return self.method.scale_loss(torch.ones_like(self.loss_scale))
 
     def _gradient_is_finite(self) -> bool:
-        """Whether to step, where the base does not skip overflows itself.
-
-        A loss that is NaN makes gradients NaN from the last layer on (see
-        :meth:`_second_pass`), so that biases, normalization and the last
-        parameter tell it at no cost.
-        """
-        grads = gradients(self.params)
-        grads = [grad for grad in grads[:-1] if grad.ndim < 2] + grads[-1:]
-        return math.isfinite(vector_norm(grads, self.group))
+        """Whether to step, where the base does not skip overflows itself."""
+        return math.isfinite(vector_norm(gradients(self.params), self.group))
 
 
 def _take(call: Call, index: Tensor, size: int) -> Call:

@@ -1,5 +1,6 @@
 """What MMEngine calls in a training step, and what a method decides in it."""
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.utils.dl_utils import has_batch_norm
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -14,8 +16,10 @@ from ..checks import is_number, require
 from ..internals import accumulation, total_micro_batches
 from ..losses import PerSampleLosses
 from ..sampling import Selection, batch_size
+from ..undo import Undo
 from .base_wrapper import ComposedOptimWrapper
 from .distributed import from_group_state
+from .isolation import StatisticsCopy
 from .param_state import ParamState, forget_others
 from .perturbation import Perturbation
 from .step import Step
@@ -63,6 +67,9 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         accumulative_counts (int): Handed to the base. Defaults to 1.
         clip_grad (dict, optional): Handed to the base, which clips the second
             gradient. Defaults to None.
+        max_skipped_steps (int): Steps in a row that may be skipped, for a
+            gradient that is not finite, before the training stops. Defaults
+            to 50.
 
     Attributes:
         needs_losses (bool): Whether the losses of the samples are watched.
@@ -105,6 +112,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
                  base: dict[str, Any] | None = None,
                  accumulative_counts: int = 1,
                  clip_grad: dict[str, Any] | None = None,
+                 max_skipped_steps: int = 50,
                  **unknown: Any) -> None:
         if unknown:
             raise TypeError(self._unknown_option(next(iter(unknown))))
@@ -114,6 +122,10 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         require(
             is_number(eta) and eta >= 0, f'eta={eta!r} must not be negative: '
             'set eta >= 0, for example 0.01.')
+        require(
+            isinstance(max_skipped_steps, int) and max_skipped_steps >= 1,
+            f'max_skipped_steps={max_skipped_steps!r} is no number of steps: '
+            'set at least 1, for example 50.')
         super().__init__(optimizer, base, accumulative_counts, clip_grad)
         self.rho = rho
         self.match_rng = match_rng
@@ -130,6 +142,9 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self.samples_scored = 0
         self.skipped_perturbations = 0
         self.skipped_steps = 0
+        self.max_skipped_steps = max_skipped_steps
+        self.skipped_in_a_row = 0
+        self.least_samples = 1  # that a pass can see
         self.micro_batch = 0  # within the optimizer's step
         self.reductions: dict[str, str] = {}  # of the loss modules
         self.param_states: list[ParamState] = []
@@ -137,6 +152,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self.last_losses: tuple[Tensor, Tensor] | None = None
         self._first_gradients: dict[nn.Parameter, Tensor] = {}
         self._losses: PerSampleLosses | None = None
+        self._statistics: StatisticsCopy | None = None
+        self.undo = Undo()
         self._step: Step | None = None
 
     # -- what MMEngine calls --
@@ -157,7 +174,15 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             'DistributedDataParallel cannot accumulate gradients on a static '
             'graph, with any OptimWrapper: leave static_graph or '
             'accumulative_counts out.')
+        self.undo.run()  # what an interrupted step has left
+        self.perturbation.restore()
         self._step = Step(self, model)
+        if self._statistics is None or self._statistics.model is not model:
+            self._statistics = StatisticsCopy(model)
+            # It cannot normalize a single sample.
+            self.least_samples = 2 if has_batch_norm(model) else 1
+        if self.starts_update() and not self.base_skips_overflow:
+            self._statistics.save()
         with self._step.first_forward():
             yield
 
@@ -334,6 +359,30 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         done = self.inner_count - self.micro_batch
         return float(min(1., done / total))
 
+    def skip_step(self) -> None:
+        """Leaves a step out whose gradient is not finite, and says so.
+
+        Raises:
+            RuntimeError: After ``max_skipped_steps`` in a row.
+        """
+        self.skipped_steps += 1
+        self.skipped_in_a_row += 1
+        if self._statistics is not None:
+            self._statistics.restore()
+        if self.skipped_in_a_row == 1:
+            print_log(
+                f'{type(self).__name__} skips step {self.num_updates}, whose '
+                'gradient is not finite: weights and BatchNorm statistics '
+                f'stay. Steps skipped so far: {self.skipped_steps}.',
+                logger='current', level=logging.WARNING)
+        if self.skipped_in_a_row >= self.max_skipped_steps:
+            raise RuntimeError(
+                f'{type(self).__name__} has skipped {self.skipped_in_a_row} '
+                'steps in a row, whose gradients are not finite, so that '
+                'nothing is trained: look for a loss whose gradient is NaN '
+                '(torch.autograd.set_detect_anomaly), lower the learning '
+                'rate or rho, or raise max_skipped_steps.')
+
     def keep_first_gradient(self, params: list[nn.Parameter],
                             weight: Tensor) -> None:
         """Adds a micro-batch's first gradient to what :meth:`refine` gets.
@@ -425,19 +474,30 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             '`load_from` to start with its weights.')
         state_dict = from_group_state(state_dict)
         state = state_dict.pop(STATE, None)
-        # MMEngine's wrappers have no rho: that of paramwise_cfg stays.
+        # The base optimizer's checkpoint has no rho, or that of a method
+        # before it: then the config's stays.
         rhos = [group['rho'] for group in self.param_groups]
+        if state is None:
+            for group in state_dict['param_groups']:
+                group.pop('rho', None)
         self.base.load_state_dict(state_dict)
         for param_state in self.param_states:
             param_state.take_from(self.optimizer)
         forget_others(self.optimizer)
         for group, rho in zip(self.param_groups, rhos):
-            group.setdefault('rho', rho)
+            # Where a scheduler changes it, what it began with.
+            resumed = group.get('initial_rho', group.setdefault('rho', rho))
+            if resumed != rho:
+                print_log(
+                    f'The checkpoint resumes rho={resumed:g}, and the config '
+                    f'has rho={rho:g}: the checkpoint holds. To train with '
+                    "the config's, set resume=False and load_from.",
+                    logger='current', level=logging.WARNING)
         if state is None:
             print_log(
                 'The checkpoint was written without a two-pass method: '
                 f'{type(self).__name__} starts with an empty state.',
                 logger='current',
-                level=30)
+                level=logging.WARNING)
         else:
             self.load_method_state(state)

@@ -17,7 +17,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..internals import flatten, not_compiled
+from ..internals import flatten, not_compiled, remove_hook
+from ..undo import Undo
 
 Rule = Callable[..., Tensor]
 
@@ -195,23 +196,23 @@ class PerSampleLosses:
         return any(name in self.reductions for name in self.modules)
 
     @contextmanager
-    def watch(self, record: Callable[[], PassRecord]) -> Iterator[None]:
+    def watch(self, record: Callable[[], PassRecord],
+              undo: Undo | None = None) -> Iterator[None]:
         """Fills a record from the loss modules that are called inside.
 
         Args:
             record (Callable): Returns the record of the pass; called when a
                 loss module is, since what a pass sees may be decided inside.
+            undo (Undo, optional): Keeps what removes the hooks. Defaults to
+                None: they go with the context alone.
         """
-        handles: list[Any] = []
-        try:
+        undo = undo or Undo()
+        with undo.scope():
             for name, module in self.modules.items():
-                handles.append(
-                    module.register_forward_hook(
-                        self._hook(name, record), with_kwargs=True))
+                hook = self._hook(name, record)
+                undo.keep(remove_hook, module, hook)
+                module.register_forward_hook(hook, with_kwargs=True)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def check_called(self, record: PassRecord) -> None:
         """Raises if no loss module was called during a pass.

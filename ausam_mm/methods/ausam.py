@@ -180,7 +180,8 @@ class AUSAM(TwoPassOptimWrapper):
         Returns:
             Selection: The samples that the passes see.
         """
-        ascent, descent = (num_selected(ratio, size) for ratio in self.alpha)
+        ascent, descent = (num_selected(ratio, size, self.least_samples)
+                           for ratio in self.alpha)
         # Until a full batch has shown how the loss reduces its samples', its
         # scale on a sub-batch is unknown.
         if self.in_warmup(number) or not self.reductions_known \

@@ -82,6 +82,7 @@ class ESAM(TwoPassOptimWrapper):
 
     def select_by_loss(self, step: Step, losses: Tensor) -> Tensor:
         """Step 4 of the algorithm: those whose loss rose most."""
-        num = num_selected(self.gamma, step.selection.size)
+        num = num_selected(
+            self.gamma, step.selection.size, self.least_samples)
         rise = losses - step.first.losses
         return torch.topk(rise, num).indices.sort().values.cpu()

@@ -60,5 +60,6 @@ class KSAM(TwoPassOptimWrapper):
     def select_by_loss(self, step: Step, losses: Tensor) -> Tensor:
         """Step 2 of the algorithm (see the class)."""
         size = step.selection.size
-        num = num_selected(0.5, size) if self.k is None else min(self.k, size)
+        num = num_selected(0.5 if self.k is None else self.k / size, size,
+                           self.least_samples)
         return torch.topk(losses, num).indices.sort().values.cpu()

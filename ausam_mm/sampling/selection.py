@@ -64,18 +64,20 @@ class Selection:
         return torch.searchsorted(self.descent, self.ascent)
 
 
-def num_selected(ratio: float, size: int) -> int:
+def num_selected(ratio: float, size: int, least: int = 1) -> int:
     """How many samples a ratio of a batch is: max(1, floor(ratio * size)).
 
     Args:
         ratio (float): The ratio, in (0, 1].
         size (int): The number of samples of the batch.
+        least (int): What a pass needs; a smaller batch is used whole.
+            Defaults to 1.
 
     Returns:
-        int: The number of samples, at least 1.
+        int: The number of samples.
     """
     # 0.29 * 100 is 28.999999999999996 in floating point.
-    return max(1, int(ratio * size + 1e-6))
+    return min(size, max(least, int(ratio * size + 1e-6)))
 
 
 def selection_probabilities(scores: Tensor, s_min: float,
