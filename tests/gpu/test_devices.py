@@ -56,7 +56,8 @@ def stand_in(monkeypatch, model, wrapper):
     take = batch._take
     monkeypatch.setattr(batch, '_take', positions)
     monkeypatch.setattr(wrapper.base, 'backward', backward)
-    monkeypatch.setattr(engine, 'get_random_states', lambda model: {})
+    monkeypatch.setattr(engine, 'get_random_states', lambda model: 'none')
+    monkeypatch.setattr(engine, 'set_random_states', lambda states: None)
     wrapper.reductions['loss_module'] = 'mean'
     if wrapper.needs_losses:
         wrapper.per_sample_losses(model)._verified.add('loss_module')
