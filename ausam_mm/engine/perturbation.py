@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 from .distributed import sum_over
 
+# From here on a dot product is faster than torch's norm.
+_LARGE = 2**17
+_DOT = (torch.float32, torch.float64)
+
 
 class Perturbation:
     """Moves the weights along the gradient and restores them bit for bit.
@@ -134,13 +138,29 @@ def vector_norm(parts: list[Tensor],
     Returns:
         Tensor: The norm in at least single precision, shape ().
     """
-    if parts:
-        norms = torch.stack(torch._foreach_norm(parts))
-        dtype = torch.promote_types(norms.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(norms.to(dtype))
-    else:
-        norm = torch.zeros(())
+    # On a CPU a dot product reads a large part twice as fast as torch's norm.
+    large: list[Tensor] = []
+    small: list[Tensor] = []
+    for part in parts:
+        fits = part.numel() >= _LARGE and part.is_cpu and \
+            part.is_contiguous() and part.dtype in _DOT
+        (large if fits else small).append(part)
+    norm = _joined([
+        *(torch.dot(part.view(-1), part.view(-1)).sqrt() for part in large),
+        *(torch._foreach_norm(small) if small else ())])
+    if large and not norm.isfinite():  # its sum may overflow
+        norm = _joined(list(torch._foreach_norm(parts)))
     return norm if group is None else sum_over(norm**2, group).sqrt()
+
+
+def _joined(norms: list[Tensor]) -> Tensor:
+    """The norm of a vector whose parts have these norms."""
+    if not norms:
+        return torch.zeros(())
+    joined = torch.stack(norms)
+    dtype = torch.promote_types(joined.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(joined.to(dtype))
+    return norm
 
 
 @torch.no_grad()

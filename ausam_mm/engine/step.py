@@ -443,8 +443,15 @@ class Step:
         return self.method.scale_loss(torch.ones_like(self.loss_scale))
 
     def _gradient_is_finite(self) -> bool:
-        """Whether to step, where the base does not skip overflows itself."""
-        return math.isfinite(vector_norm(gradients(self.params), self.group))
+        """Whether to step, where the base does not skip overflows itself.
+
+        A loss that is NaN makes gradients NaN from the last layer on (see
+        :meth:`_second_pass`), so that biases, normalization and the last
+        parameter tell it at no cost.
+        """
+        grads = gradients(self.params)
+        grads = [grad for grad in grads[:-1] if grad.ndim < 2] + grads[-1:]
+        return math.isfinite(vector_norm(grads, self.group))
 
 
 def _take(call: Call, index: Tensor, size: int) -> Call:
