@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.utils.dl_utils import has_batch_norm
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -179,8 +178,10 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self._step = Step(self, model)
         if self._statistics is None or self._statistics.model is not model:
             self._statistics = StatisticsCopy(model)
-            # It cannot normalize a single sample.
-            self.least_samples = 2 if has_batch_norm(model) else 1
+            # Without a map, it cannot normalize a single sample.
+            self.least_samples = 2 if any(
+                isinstance(module, nn.BatchNorm1d)
+                for module in model.modules()) else 1
         if self.starts_update() and not self.base_skips_overflow:
             self._statistics.save()
         with self._step.first_forward():
