@@ -96,9 +96,6 @@ class ComposedOptimWrapper(OptimWrapper):
     def loss_scale(self, like: Tensor) -> Tensor:
         """The factor of the base's loss scaling, 1 without.
 
-        Args:
-            like (Tensor): A loss.
-
         Returns:
             Tensor: Shape (), on the loss's device, in single precision at
             least.

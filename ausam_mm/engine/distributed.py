@@ -25,9 +25,6 @@ def is_fsdp(model: nn.Module) -> bool:
 def sharding_group(model: nn.Module) -> dist.ProcessGroup | None:
     """The processes that hold the parts of each parameter.
 
-    Args:
-        model (nn.Module): The outermost model.
-
     Returns:
         ProcessGroup, optional: The group; None if every process holds all.
     """
@@ -84,9 +81,6 @@ def to_group_state(state: dict[str, Any]) -> dict[str, Any]:
 
     FSDP keeps only the param-group part of non-parameter state.
 
-    Args:
-        state (dict): What an OptimWrapper's ``state_dict`` returned.
-
     Returns:
         dict: ``state`` and ``param_groups``.
     """
@@ -102,9 +96,6 @@ def from_group_state(state: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         state (dict): What a checkpoint holds of an OptimWrapper.
-
-    Returns:
-        dict: What the OptimWrapper's ``state_dict`` returned.
     """
     groups = [dict(group) for group in state['param_groups']]
     state = dict(state, param_groups=groups)

@@ -97,10 +97,6 @@ def unsynchronized(model: nn.Module, undo: Undo) -> Iterator[None]:
     Note:
         On a static graph the very first pass is synchronized, since DDP
         records parameter usage in that pass.
-
-    Args:
-        model (nn.Module): The outermost model.
-        undo (Undo): Keeps what synchronizes them again.
     """
     with undo.scope():
         for module in model.modules():
@@ -138,11 +134,7 @@ def get_random_states(model: nn.Module) -> RandomStates:
 
 
 def set_random_states(states: RandomStates) -> None:
-    """Sets what :func:`get_random_states` returned.
-
-    Args:
-        states (RandomStates): The states.
-    """
+    """Sets what :func:`get_random_states` returned."""
     random.setstate(states.python)
     np.random.set_state(states.numpy)
     for device, state in states.devices.items():

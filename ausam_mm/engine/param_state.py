@@ -30,9 +30,6 @@ class ParamState:
     def of(self, params: list[nn.Parameter]) -> list[Tensor]:
         """The tensors of some parameters, zeros for those without one.
 
-        Args:
-            params (list[nn.Parameter]): The parameters.
-
         Returns:
             list[Tensor]: The kept tensors themselves, to change in place.
         """

@@ -161,9 +161,6 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """The context of the first forward pass.
 
-        Args:
-            model (nn.Module): The outermost model.
-
         Raises:
             ValueError: For accumulation on DDP's static graph.
         """
@@ -261,9 +258,6 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
 
     def params_to_perturb(self, step: Step) -> list[nn.Parameter] | None:
         """The parameters that are perturbed; only they need a first gradient.
-
-        Args:
-            step (Step): The step.
 
         Returns:
             list[nn.Parameter], optional: Some that require a gradient; None
@@ -402,9 +396,6 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     def take_first_gradients(self,
                              params: list[nn.Parameter]) -> list[Tensor]:
         """What was kept of the update's first gradients, zeros if nothing.
-
-        Args:
-            params (list[nn.Parameter]): The parameters.
 
         Returns:
             list[Tensor]: A gradient for each of them.

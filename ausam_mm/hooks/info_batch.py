@@ -79,9 +79,6 @@ class InfoBatchHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Finds the sampler and gives it what a checkpoint holds.
 
-        Args:
-            runner (Runner): The runner.
-
         Raises:
             TypeError: If the loop has no epochs.
             ValueError: If the sampler is another, its order is not that of
@@ -109,11 +106,7 @@ class InfoBatchHook(Hook):
                 self._reductions)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Lets the sampler decide, and logs how many samples it keeps.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Lets the sampler decide, and logs how many samples it keeps."""
         sampler, loop = self.sampler, runner.train_loop
         sampler.set_epoch(runner.epoch)
         size = len(sampler.losses)
@@ -134,11 +127,6 @@ class InfoBatchHook(Hook):
                           batch_idx: int,
                           data_batch: Any = None) -> None:
         """Sets the weights of a batch and starts to read its losses.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch in its epoch.
-            data_batch (dict | tuple | list, optional): The batch.
 
         Raises:
             ValueError: If the batch has not as many samples as the sampler
@@ -175,14 +163,7 @@ class InfoBatchHook(Hook):
                          batch_idx: int,
                          data_batch: Any = None,
                          outputs: dict[str, Any] | None = None) -> None:
-        """Passes the losses to the sampler.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch in its epoch.
-            data_batch (dict | tuple | list, optional): The batch.
-            outputs (dict, optional): What train_step returned.
-        """
+        """Passes the losses to the sampler."""
         positions, record = self._positions, self._record
         self._close()
         if positions is None:
@@ -197,33 +178,19 @@ class InfoBatchHook(Hook):
             self.sampler.record(positions, record.losses)
 
     def after_train(self, runner: Runner) -> None:
-        """Removes its hooks and weights.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Removes its hooks and weights."""
         self._close()
 
     def before_save_checkpoint(self, runner: Runner,
                                checkpoint: dict[str, Any]) -> None:
-        """Adds the losses: tensors and primitives only.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint.
-        """
+        """Adds the losses: tensors and primitives only."""
         if self._sampler is not None:
             checkpoint[STATE] = dict(
                 self._sampler.state_dict(), reductions=dict(self._reductions))
 
     def after_load_checkpoint(self, runner: Runner,
                               checkpoint: dict[str, Any]) -> None:
-        """Keeps the losses until it is known whether training resumes.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint.
-        """
+        """Keeps the losses until it is known whether training resumes."""
         self._loaded = checkpoint.get(STATE)
 
     def _close(self) -> None:

@@ -129,12 +129,7 @@ class ExactResumeEpochBasedTrainLoop(_ExactResumeLoop, EpochBasedTrainLoop):
         super().run_epoch()
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Trains a batch.
-
-        Args:
-            idx (int): Its number among the batches that are not skipped.
-            data_batch (dict | tuple | list): The batch.
-        """
+        """Trains a batch."""
         _, first = self.runner.message_hub.get_info(_EPOCH_START)
         super().run_iter(self.iter - first, data_batch)
 

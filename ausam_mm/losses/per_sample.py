@@ -47,9 +47,6 @@ def register_per_sample_loss(
         *losses (type | str): The classes, or ``'package.ClassName'`` with the
             top-level package, so that the package needs not be imported.
 
-    Returns:
-        Callable: The decorator.
-
     Example:
         >>> import ausam_mm
         >>> @ausam_mm.register_per_sample_loss('my_project.ChamferLoss')
@@ -216,9 +213,6 @@ class PerSampleLosses:
 
     def check_called(self, record: PassRecord) -> None:
         """Raises if no loss module was called during a pass.
-
-        Args:
-            record (PassRecord): The record of the pass.
 
         Raises:
             ValueError: If it holds no losses.

@@ -149,9 +149,6 @@ class AUSAM(TwoPassOptimWrapper):
     def select(self, data: Any) -> Selection:
         """Step 1 of the algorithm (see the class), unless the loader did it.
 
-        Args:
-            data (dict | tuple | list): What the data loader returned.
-
         Returns:
             Selection: The samples that the passes see.
 
@@ -202,11 +199,7 @@ class AUSAM(TwoPassOptimWrapper):
                                  generator)
 
     def observe(self, step: Step) -> None:
-        """Step 4 of the algorithm: DLP and ADLP of the samples in S1.
-
-        Args:
-            step (Step): The finished step.
-        """
+        """Step 4 of the algorithm: DLP and ADLP of the samples in S1."""
         selection = step.selection
         before, after = step.first.losses, step.second.losses
         within = selection.ascent_in_descent.to(after.device)
@@ -234,9 +227,6 @@ class AUSAM(TwoPassOptimWrapper):
 
     def connect(self, batch_sampler: AUSAMBatchSampler) -> None:
         """Leaves the selection to a batch sampler, which asks for it.
-
-        Args:
-            batch_sampler (AUSAMBatchSampler): That of the training's loader.
 
         Raises:
             ValueError: If there is another already.

@@ -43,13 +43,7 @@ class OrthogonalPart:
 
     def learn(self, params: list[nn.Parameter], first: list[Tensor],
               group: dist.ProcessGroup | None) -> None:
-        """g_v = g_s - (g_s g / ||g||) g / ||g||, all parameters as one.
-
-        Args:
-            params (list[nn.Parameter]): Parameters with SAM's gradient g_s.
-            first (list[Tensor]): The gradient g at w.
-            group (ProcessGroup, optional): Processes that share the shards.
-        """
+        """g_v = g_s - (g_s g / ||g||) g / ||g||, all parameters as one."""
         sam = gradients(params)
         norm = vector_norm(first, group)
         along = vector_dot(sam, first, group) / norm**2
@@ -60,12 +54,7 @@ class OrthogonalPart:
 
     def add(self, params: list[nn.Parameter],
             group: dist.ProcessGroup | None) -> None:
-        """Makes the gradient g + alpha * ||g|| * g_v / ||g_v||.
-
-        Args:
-            params (list[nn.Parameter]): Parameters with the gradient g.
-            group (ProcessGroup, optional): Processes that share the shards.
-        """
+        """Makes the gradient g + alpha * ||g|| * g_v / ||g_v||."""
         grads = gradients(params)
         length = self.alpha * vector_norm(grads, group)
         for grad, part in zip(grads, self.state.of(params)):

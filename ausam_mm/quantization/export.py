@@ -133,9 +133,6 @@ def compare_onnx(model: nn.Module, path: str | Path, inputs: Tensor,
         inputs (Tensor): A batch, as in :func:`export_onnx`.
         *others: What else the model is called with.
 
-    Returns:
-        Agreement: The comparison.
-
     Raises:
         ImportError: If a package is missing.
     """

@@ -98,9 +98,6 @@ def kind_of(module: Any) -> type | None:
     many only prepare the input.) Neither can what the module around it never
     calls, which is the output projection of nn.MultiheadAttention.
 
-    Args:
-        module (nn.Module): Any module.
-
     Returns:
         type, optional: nn.Conv2d, nn.ConvTranspose2d, nn.Linear, or None.
     """
@@ -203,13 +200,6 @@ def weight_by_channel(module: Any) -> Tensor:
 
 
 def quantized_weight(module: Any) -> Tensor:
-    """The weight as a quantized layer uses it.
-
-    Args:
-        module (nn.Module): A quantized layer.
-
-    Returns:
-        Tensor: The shape of its weight.
-    """
+    """The weight as a quantized layer uses it."""
     return module.weight_quantizer(
         weight_by_channel(module)).view_as(module.weight)

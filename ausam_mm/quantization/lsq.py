@@ -149,9 +149,6 @@ class LSQuantizer(nn.Module):
 
         Args:
             x (Tensor): Any shape to which the step sizes broadcast.
-
-        Returns:
-            Tensor: The same shape and precision.
         """
         if not self._ready:
             if not self._initialize(x):
@@ -217,12 +214,7 @@ class LSQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize_with(self, step: Tensor, signed: bool) -> None:
-        """Sets known step sizes.
-
-        Args:
-            step (Tensor): The step sizes.
-            signed (bool): Whether values may be negative.
-        """
+        """Sets known step sizes."""
         self.step.copy_(step)
         self.is_signed.fill_(signed)
         self.initialized.fill_(1)

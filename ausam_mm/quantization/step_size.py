@@ -55,9 +55,6 @@ def step_size_range(dtype: torch.dtype) -> tuple[float, float]:
     Dividing by the smallest loses no precision; 255 times the largest is
     still finite.
 
-    Args:
-        dtype (torch.dtype): The parameter's precision.
-
     Returns:
         tuple[float, float]: Both.
     """
@@ -67,9 +64,6 @@ def step_size_range(dtype: torch.dtype) -> tuple[float, float]:
 
 def is_step_size(values: Tensor) -> Tensor:
     """Which values are possible step sizes.
-
-    Args:
-        values (Tensor): Any values.
 
     Returns:
         Tensor: The same shape, bool.

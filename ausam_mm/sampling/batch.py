@@ -36,12 +36,6 @@ def _sizes(value: Any) -> set[int]:
 def batch_size(data: Any) -> int:
     """The number of samples of a batch.
 
-    Args:
-        data (dict | tuple | list): What the data loader returned.
-
-    Returns:
-        int: The number of samples.
-
     Raises:
         ValueError: If ``data`` is no batch, or its inputs and data samples
             are not equally many.
@@ -117,9 +111,6 @@ def sample_keys(data: Any) -> Tensor:
     ``img_id``, as far as the data sample has them. So samples differ under
     ConcatDataset and CombinedDataset (which restart ``sample_idx``) and for
     several persons in an image. The copies of RepeatDataset are one sample.
-
-    Args:
-        data (dict | tuple | list): What the data loader returned.
 
     Returns:
         Tensor: The keys, shape (b, ), int64, on the CPU.

@@ -214,9 +214,6 @@ class AUSAMBatchSampler(BatchSampler):
     def arrived(self, data: Any) -> Selection:
         """What the passes see of a batch that was selected and is loaded.
 
-        Args:
-            data (dict | tuple | list): What the data loader returned.
-
         Returns:
             Selection: Of the samples that were loaded, with their
             ``origins``.
@@ -352,11 +349,7 @@ def _entries_of(data: Any) -> list[Entry]:
 
 
 def counts_epochs(hub: MessageHub) -> bool:
-    """Whether the loop does; one of iterations says it has a single epoch.
-
-    Args:
-        hub (MessageHub): The training's message hub.
-    """
+    """Whether the loop does; one of iterations says it has a single epoch."""
     return (hub.runtime_info.get('max_epochs') or 1) > 1
 
 

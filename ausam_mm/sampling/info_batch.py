@@ -104,11 +104,7 @@ class InfoBatchSampler(Sampler[int]):
         return self.epoch < math.floor(self.delta * self.max_epochs + 1e-9)
 
     def set_epoch(self, epoch: int) -> None:
-        """Decides what an epoch trains; for the current one it stays.
-
-        Args:
-            epoch (int): Its number.
-        """
+        """Decides what an epoch trains; for the current one it stays."""
         if epoch != self.epoch:
             self.epoch = epoch
             self.below = self._below_mean()
@@ -156,9 +152,6 @@ class InfoBatchSampler(Sampler[int]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned.
-
-        Args:
-            state (dict): The state.
 
         Raises:
             ValueError: If it is that of a dataset of another size.

@@ -70,9 +70,6 @@ class Origins:
     def __call__(self, index: int) -> int:
         """The number of the sample that an index stands for.
 
-        Args:
-            index (int): Index in the dataset.
-
         Returns:
             int: From 0 to ``len(self) - 1``.
         """

@@ -72,9 +72,6 @@ def num_selected(ratio: float, size: int, least: int = 1) -> int:
         size (int): The number of samples of the batch.
         least (int): What a pass needs; a smaller batch is used whole.
             Defaults to 1.
-
-    Returns:
-        int: The number of samples.
     """
     # 0.29 * 100 is 28.999999999999996 in floating point.
     return min(size, max(least, int(ratio * size + 1e-6)))

@@ -82,9 +82,6 @@ class ResumableFSDPStrategy(FSDPStrategy):
             optim_wrapper (Optimizer | OptimWrapper | dict[str, Any]): See
                 :meth:`BaseStrategy.build_optim_wrapper`.
             model (nn.Module, optional): The wrapped model.
-
-        Returns:
-            BaseOptimWrapper: The wrapper.
         """
         if isinstance(optim_wrapper, dict) and optim_wrapper.get('base'):
             kind = optim_wrapper['base'].get('type')
