@@ -47,7 +47,7 @@ demo: $(VENV)/.installed
 
 # Writes docs/gpu.md.
 gpu: $(VENV)/.installed
-	@$(BIN)/python -m benchmarks.gpu --tests
+	@$(BIN)/python -m tests.gpu.report --tests
 
 # Importing, a training of each task, its resume and its test; that losses,
 # models and hooks are what they are under the other names.

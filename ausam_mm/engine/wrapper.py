@@ -220,8 +220,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     def perturb_before_pass(self, step: Step) -> None:
         """Perturbs the weights for the only pass, in steps of one pass.
 
-        Args:
-            step (Step): The step; see :meth:`Step.perturb_along`.
+        See :meth:`Step.perturb_along`.
         """
 
     def select(self, data: Any) -> Selection:
@@ -268,20 +267,16 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     def needs_second_pass(self, step: Step) -> bool:
         """Whether to perturb and run the second pass, given the gradient.
 
-        Without it the optimizer gets the first gradient.
-
-        Args:
-            step (Step): The step; ``grad`` of its parameters is the first
-                gradient, times ``step.loss_scale``.
+        Without it the optimizer gets the first gradient. ``grad`` of the
+        parameters is that, times ``step.loss_scale``.
         """
         return True
 
     def set_ascent_direction(self, step: Step) -> None:
         """Turns the first gradient into the direction of the perturbation.
 
-        Args:
-            step (Step): The step; ``grad`` of its parameters is the first
-                gradient, times ``step.loss_scale``, to be changed in place.
+        ``grad`` of the parameters is the first gradient, times
+        ``step.loss_scale``, to be changed in place.
         """
 
     def refine(self, step: Step, params: list[nn.Parameter],
@@ -302,10 +297,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     def observe(self, step: Step) -> None:
         """Learns from a finished step.
 
-        Args:
-            step (Step): The step; ``first`` and ``second`` hold the samples'
-                losses at w and at w + eps. What is put into ``scalars`` is
-                logged.
+        ``step.first`` and ``step.second`` hold the samples' losses at w and
+        at w + eps. What is put into ``step.scalars`` is logged.
         """
 
     # -- what methods and steps ask --

@@ -31,8 +31,7 @@ class AELookSAM(TwoPassOptimWrapper):
         decay (float): See :class:`AESAM`. Defaults to 0.9.
         c_start (float): See :class:`AESAM`. Defaults to 1.
         c_end (float): See :class:`AESAM`. Defaults to -1.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         Accumulation and processes are as in :class:`AESAM` and

@@ -33,8 +33,7 @@ class AESAM(TwoPassOptimWrapper):
         c_start (float): The threshold at the beginning, in standard
             deviations; -inf is SAM. Defaults to 1.
         c_end (float): The threshold at the end. Defaults to -1.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         With accumulation the first micro-batch decides for all. With many

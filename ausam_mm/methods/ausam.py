@@ -80,8 +80,7 @@ class AUSAM(TwoPassOptimWrapper):
             'adlp'.
         seed (int, optional): Seed of the sampling. Defaults to None, for
             PyTorch's current seed.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         In iteration-based loops, where MMEngine counts no epochs, an epoch is

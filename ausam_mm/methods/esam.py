@@ -38,8 +38,7 @@ class ESAM(TwoPassOptimWrapper):
             the scoring out. Defaults to 0.5.
         seed (int, optional): Seed of the masks. Defaults to None, for
             PyTorch's current seed.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         With ``beta=gamma=1`` it is SAM. Where PyTorch cannot compute some

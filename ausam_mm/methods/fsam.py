@@ -36,8 +36,7 @@ class FSAM(TwoPassOptimWrapper):
         rho (float): Radius of the perturbation. Defaults to 0.2.
         sigma (float): How much of m is taken out; 0 is SAM. Defaults to 1.
         lmbda (float): Decay of m, which begins at 0. Defaults to 0.6.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         With many processes m is that of their mean gradient, and so alike in

@@ -31,8 +31,7 @@ class KSAM(TwoPassOptimWrapper):
         k (int, optional): Samples that the passes see; more than the batch
             has is all of it, and then it is SAM. Defaults to None, for half of
             each batch.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         BatchNorm's statistics move in the first pass, not in the scoring one:

@@ -31,8 +31,7 @@ class LookSAM(TwoPassOptimWrapper):
         k (int): Steps from one SAM step to the next; 1 is SAM. Defaults to 5.
         alpha (float): Length of the reused part, relative to the gradient.
             Defaults to 0.7.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         A step is one of the optimizer's: with accumulation all its

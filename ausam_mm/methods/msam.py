@@ -30,8 +30,7 @@ class MSAM(TwoPassOptimWrapper):
             with it, Adam, AdamW.
         rho (float): Radius of the perturbation. It is larger than SAM's: one
             step of momentum is not the steepest way. Defaults to 3.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, base,
-            accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         In the very first step there is no momentum yet: it is SGD's.

@@ -31,8 +31,7 @@ class SAM(TwoPassOptimWrapper):
         adaptive (bool): Whether the radius scales with each weight (ASAM).
             Defaults to False.
         eta (float): What ASAM adds to a weight's size. Defaults to 0.01.
-        **kwargs: See :class:`TwoPassOptimWrapper`: match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Example:
         >>> optim_wrapper = dict(

@@ -37,8 +37,7 @@ class SSSAM(TwoPassOptimWrapper):
             1.
         seed (int, optional): Seed of the coins, which fall alike in all
             processes. Defaults to None, for PyTorch's current seed.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Example:
         >>> optim_wrapper = dict(

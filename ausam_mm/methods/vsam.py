@@ -47,8 +47,7 @@ class VSAM(TwoPassOptimWrapper):
             samples in all of the first K. Defaults to 0.5.
         min_rate (float): The lowest ratio. Defaults to 0.4, the lower of the
             published costs.
-        **kwargs: See :class:`TwoPassOptimWrapper`: adaptive, eta, match_rng,
-            sync_perturbation, base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         The paper's idea, K and reuse are as published; the exact form of

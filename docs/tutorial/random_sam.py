@@ -27,8 +27,7 @@ class RandomSAM(TwoPassOptimWrapper):
         rho (float): Radius of the perturbation. Defaults to 0.05.
         seed (int, optional): Seed of the directions. Defaults to None, for
             PyTorch's current seed.
-        **kwargs: See :class:`ausam_mm.TwoPassOptimWrapper`: adaptive, eta,
-            base, accumulative_counts, clip_grad.
+        **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:
         Each micro-batch and each process has a direction of its own; under

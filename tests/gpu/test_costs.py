@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from ausam_mm.engine import Perturbation
-from benchmarks.gpu import host_waits
 
 from ..toy import ToyModel, batch, wrap
+from .report import host_waits
 from .trainings import METHODS, amp_base
 
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 from mmengine.registry import OPTIM_WRAPPERS
 
-from benchmarks import gpu
-
 from ..amp import CPUAmpOptimWrapper
+from . import report as gpu
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_make_gpu_says_one_sentence_without_a_gpu(tmp_path):
     page = gpu.PAGE.read_text()
     result = subprocess.run(
-        [sys.executable, '-m', 'benchmarks.gpu', '--tests'], cwd=tmp_path,
+        [sys.executable, '-m', 'tests.gpu.report', '--tests'], cwd=tmp_path,
         capture_output=True, text=True,
         env={**os.environ, 'PYTHONPATH': str(ROOT),
              'CUDA_VISIBLE_DEVICES': ''})
@@ -30,7 +29,7 @@ def test_make_gpu_says_one_sentence_without_a_gpu(tmp_path):
 
 def test_the_makefile_has_the_target():
     lines = (ROOT / 'Makefile').read_text()
-    assert '\ngpu: $(VENV)/.installed\n\t@$(BIN)/python -m benchmarks.gpu ' \
+    assert '\ngpu: $(VENV)/.installed\n\t@$(BIN)/python -m tests.gpu.report ' \
         '--tests\n' in lines
 
 

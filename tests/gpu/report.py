@@ -41,7 +41,7 @@ from ausam_mm.tooling.reports import (
 )
 from ausam_mm.tooling.runner import read_config
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / 'docs' / 'gpu.md'
 NO_GPU = ('PyTorch finds no GPU here, so nothing was tested or measured: run '
           '`make gpu` on a machine with one.')
@@ -257,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.page and not args.quick:
         args.page = PAGE
 
-    command = shlex.join(['python', '-m', 'benchmarks.gpu',
+    command = shlex.join(['python', '-m', 'tests.gpu.report',
                           *(sys.argv[1:] if argv is None else argv)])
     tested = ', after the tests, which passed' if args.tests else ''
     text = (f'Measured on {date.today()} on {device_name(args.device)}, by '
