@@ -77,19 +77,9 @@ def make_batch(cfg: Config, image_size: int,
                seed: int) -> tuple[dict[str, Any], list[str]]:
     """A batch as the config's train_dataloader would return it.
 
-    Args:
-        cfg (Config): A config of mmpretrain or mmpose, whose scope is the
-            current one.
-        image_size (int): Sides of the images before the pipeline.
-        seed (int): Of images and joints.
-
-    Returns:
-        tuple: The batch, and a line for each transform that was left out
-        because its package is not installed.
-
-    Raises:
-        SystemExit: If the pipeline wants more than an image with a label or
-            with joints.
+    Of images that have ``image_size`` on either side before the pipeline, with
+    labels (mmpretrain) or joints (mmpose). The lines name transforms that were
+    left out because their package is not installed.
     """
     metainfo = None
     data = next(datasets_of(cfg.train_dataloader.dataset), None)

@@ -16,14 +16,9 @@ def plot_ratios(results: list[dict[str, Any]], path: Path, label: str,
                 mark: str) -> None:
     """Draws ratios of times to the first setting, a panel for each config.
 
-    Args:
-        results (list[dict]): What summary.json has.
-        path (Path): The PNG file.
-        label (str): What the ratios are of.
-        title_of (Callable): A panel's title.
-        draw (Callable): Draws the ratios of rows into axes, at y = 0, 1, ...
-        marks (Callable): What each row's ratio is to be seen beside.
-        mark (str): The name of that.
+    ``results`` are those of summary.json; ``draw`` draws the ratios of rows
+    into axes at y = 0, 1, ..., and ``marks`` is what each is seen beside,
+    named ``mark``.
     """
     heights = [1.2 + 0.5 * len(result['rows']) for result in results]
     figure = Figure(figsize=(10, sum(heights)), layout='constrained')

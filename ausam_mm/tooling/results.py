@@ -32,17 +32,11 @@ def read_scalars(work_dir: Path) -> list[Record]:
 
 def summarize(records: list[Record], metric: str, factor: float,
               num_samples: int) -> Record:
-    """One row of a table.
+    """One row of a table, from a run's scalars.
 
-    Args:
-        records (list[dict]): The run's scalars, one line an iteration.
-        metric (str): Name of the accuracy.
-        factor (float): What makes it percent.
-        num_samples (int): Samples that all epochs together load.
-
-    Returns:
-        dict: accuracy in percent, seconds of training without validation,
-        samples loaded and samples back-propagated (each pass counts).
+    Accuracy in percent (the metric times ``factor``), seconds of training
+    without validation, samples loaded (``num_samples`` where nothing counts
+    them) and samples back-propagated: each pass counts.
     """
     steps = [r for r in records if 'loss' in r]
     loaded: int = steps[-1].get('ausam/samples_loaded', num_samples)

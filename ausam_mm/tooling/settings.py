@@ -42,17 +42,9 @@ class Setup:
 
 
 def parse_setting(setting: str) -> tuple[str, list[str]]:
-    """The wrapper's name and the options of a setting.
+    """The wrapper's name and the options, as ``--cfg-options`` takes them.
 
-    Args:
-        setting (str): Such as 'AUSAM alpha=0.5 train_cfg.max_epochs=20'.
-
-    Returns:
-        tuple[str, list[str]]: The name, and options as ``--cfg-options``
-        takes them.
-
-    Raises:
-        SystemExit: If it names no wrapper, or a part is no option.
+    Of a setting such as 'AUSAM alpha=0.5 train_cfg.max_epochs=20'.
     """
     name, *parts = setting.split() or ['']
     if not name or '=' in name:
@@ -80,13 +72,7 @@ def merge(cfg: Config, options: Sequence[str]) -> None:
 def configure(cfg: Config, setting: str, common: Sequence[str]) -> Config:
     """A copy of a config with a setting's wrapper and options.
 
-    Args:
-        cfg (Config): The config; it stays as it is.
-        setting (str): The setting.
-        common (sequence[str]): Options of all settings.
-
-    Raises:
-        SystemExit: If the wrapper does not take its options.
+    ``common`` are the options of all settings.
     """
     name, options = parse_setting(setting)
     cfg = copy.deepcopy(cfg)
@@ -136,10 +122,7 @@ def build_setup(cfg: Config, setting: str, args: argparse.Namespace) -> Setup:
 def make_loader(cfg: Config, seed: int, remedy: str = '') -> DataLoader[Any]:
     """The config's train_dataloader, or a sentence on what is missing.
 
-    Args:
-        cfg (Config): The config, whose scope is the current one.
-        seed (int): Of the sampler.
-        remedy (str): What else can be done. Defaults to nothing.
+    ``remedy`` says what else can be done.
     """
     try:
         loader: DataLoader[Any] = Runner.build_dataloader(

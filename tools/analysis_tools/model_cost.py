@@ -39,13 +39,10 @@ LEGEND = ('w, a: bits of a weight and of an input; MACs, BOPs: multiply-'
 
 
 def measure(model: nn.Module, inputs: Tensor, *others) -> dict:
-    """Costs of a model.
+    """Costs of each layer, of what is outside of layers, and in all.
 
-    Returns:
-        dict: ``rows``, of each layer and of what is outside of layers, with
-        name, parameters, w_bits, a_bits, bits (of all its parameters), macs
-        and bops; ``total`` and ``float``, parameters, bits, macs and bops of
-        the model and of the float model.
+    ``rows``, ``total`` and ``float`` (of the float model); ``bits`` are those
+    of all parameters.
     """
     layers = {name: module for name, module in model.named_modules()
               if isinstance(module, LAYERS)}

@@ -82,15 +82,8 @@ def measure(model: nn.Module, names: list[str], batches: Iterable[Tensor],
             *others) -> list[dict]:
     """Counts weights and inputs of layers of a model in eval mode.
 
-    Args:
-        model (nn.Module): The model.
-        names (list[str]): Names of quantized layers.
-        batches (iterable[Tensor]): Its inputs.
-        *others: What else the model is called with.
-
-    Returns:
-        list[dict]: For the weight and the input of each layer, ``layer``,
-        ``tensor``, and what :meth:`Counts.result` returns.
+    For each of them a row: ``layer``, ``tensor``, and what
+    :meth:`Counts.result` returns. ``others`` go to the model after a batch.
     """
     counts, handles = {}, dict(weight=[], input=[])
 

@@ -46,15 +46,8 @@ def whole_folder(out: Path, source: Path | None = None,
                  remedy: str = '') -> Iterator[Path]:
     """A folder to write into, which takes its name when all is written.
 
-    Args:
-        out (Path): The folder's name. One that is there is complete, and left
-            alone.
-        source (Path, optional): What is read. Defaults to None.
-        remedy (str): What to do where the source is absent or damaged.
-
-    Raises:
-        SystemExit: If nothing is to be done, or the source is absent or
-            damaged. What an interrupted run has left is gone.
+    One that is there is complete, and left alone; what an interrupted run has
+    left is gone. ``remedy`` is said where the source is absent or damaged.
     """
     if out.exists():
         print(f'{out} is there already.')
@@ -102,14 +95,8 @@ def annotate(index: int, name: str, joints: np.ndarray, width: int,
              height: int, margin: float) -> tuple[dict, dict]:
     """One person as COCO's image and annotation.
 
-    Args:
-        index (int): Its id.
-        name (str): The image's file name.
-        joints (np.ndarray): x, y in pixels and COCO's visibility, 0 where
-            there is none; shape (14, 3).
-        width (int): Of the image, in pixels.
-        height (int): Of the image, in pixels.
-        margin (float): Of the box, in sides of what the joints span.
+    ``joints`` are x, y in pixels and COCO's visibility, shape (14, 3);
+    ``margin`` is the box's, in sides of what the joints span.
     """
     points = joints[joints[:, 2] > 0, :2]
     low, high = points.min(0), points.max(0)

@@ -32,16 +32,7 @@ def is_bgr(cfg: Config) -> bool:
 
 
 class Browser:
-    """Draws the samples of one data set.
-
-    Args:
-        cfg (Config): The whole config.
-        phase (str): 'train', 'val' or 'test'.
-        factor (float, optional): Enlargement; None for small images only.
-
-    Raises:
-        SystemExit: If the config has no such data loader.
-    """
+    """Draws the samples of one data set; ``factor`` enlarges them."""
 
     def __init__(self, cfg: Config, phase: str,
                  factor: float | None = None) -> None:
