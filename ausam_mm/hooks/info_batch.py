@@ -205,7 +205,7 @@ class InfoBatchHook(Hook):
             reason = (f'has the losses of {len(state["losses"])} samples, '
                       f'and the dataset has {size}')
         else:
-            self._reductions.update(state['reductions'])
+            self._reductions.update(state.get('reductions', {}))
             self.sampler.load_state_dict(state)
             return
         print_log(
