@@ -202,7 +202,7 @@ def test_every_config_trains_two_steps(config, wrapper, tmp_path, scope):
 
 
 @pytest.mark.parametrize('config', METHODS, ids=lambda path: path.stem)
-def test_a_method_is_three_lines_over_the_plain_config(config):
+def test_a_methods_config_is_three_lines_over_the_base(config):
     lines = config.read_text().splitlines()
     assert len([
         line for line in lines if line.strip() and line[0] != '#']) == 2

@@ -46,7 +46,7 @@ def summary(*arguments, options=()):
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
-def test_what_is_loaded_and_what_is_trained(tmp_path, num_workers):
+def test_loaded_and_trained_samples_are_counted_apart(tmp_path, num_workers):
     # The batches that a worker loads ahead of the first scores are whole, but
     # those are in the epoch that does not count.
     result = summary(

@@ -139,7 +139,7 @@ def test_the_first_pass_initializes(alpha):
         assert torch.equal(p, q)
 
 
-def test_a_sam_step_is_the_plain_torch_one():
+def test_a_sam_step_of_a_quantized_model_is_that_of_a_loop_in_torch():
     model, reference = toy(), toy()
     data = batch()
     reference.net(data['inputs'])

@@ -109,7 +109,8 @@ class Others(nn.Module):
 
 @pytest.mark.parametrize('bits, per_channel', [((3, 2), True),
                                                ((5, 7), False)])
-def test_other_layers_and_bits_between_types(tmp_path, bits, per_channel):
+def test_linear_and_transposed_layers_of_odd_bits_are_exported(
+        tmp_path, bits, per_channel):
     torch.manual_seed(0)
     model = Others()
     quantize_model(model, *bits, first_last_bits=6, per_channel=per_channel)
@@ -155,7 +156,8 @@ def test_ties_values_out_of_range_and_a_wrong_file(tmp_path):
     assert not compare_onnx(model, path, x).explained
 
 
-def test_what_cannot_be_exported_says_so(tmp_path, monkeypatch):
+def test_a_model_that_cannot_be_exported_is_refused_with_a_sentence(
+        tmp_path, monkeypatch):
     model = nn.Sequential(nn.Linear(6, 8))
     quantize_model(model, 4, 4, first_last_bits=4)
     x = torch.randn(2, 6)

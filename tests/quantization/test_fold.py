@@ -94,7 +94,7 @@ def test_weights_between_two_integers_keep_theirs():
 
 @pytest.mark.parametrize('groups', [1, 2])
 @pytest.mark.parametrize('quantized', [False, True])
-def test_other_layers_fold_too(groups, quantized):
+def test_batchnorm_folds_into_linear_and_transposed_layers(groups, quantized):
     model = net(nn.ConvTranspose2d(4, 6, 3, groups=groups), nn.BatchNorm2d(6),
                 nn.Flatten(), nn.Linear(6 * 49, 8), nn.BatchNorm1d(8))
     x = torch.randn(3, 4, 5, 5).double()

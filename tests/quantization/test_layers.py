@@ -45,7 +45,7 @@ def test_a_convolution_is_one_of_quantized_tensors(name, per_channel):
 
 @pytest.mark.parametrize('per_channel', [False, True])
 @pytest.mark.parametrize('groups', [1, 2])
-def test_a_transposed_convolution_is_too(groups, per_channel):
+def test_a_transposed_convolution_is_quantized(groups, per_channel):
     torch.manual_seed(0)
     layer = nn.ConvTranspose2d(
         4, 6, 4, stride=2, padding=1, groups=groups).double()
@@ -64,7 +64,7 @@ def test_a_transposed_convolution_is_too(groups, per_channel):
 
 
 @pytest.mark.parametrize('per_channel', [False, True])
-def test_a_linear_layer_is_too(per_channel):
+def test_a_linear_layer_is_quantized(per_channel):
     torch.manual_seed(0)
     layer = nn.Linear(5, 3).double()
     weight, x = layer.weight.detach().clone(), torch.randn(2, 4, 5).double()
@@ -126,7 +126,7 @@ def test_a_convolution_that_pads_by_itself_is_quantized():
     assert 'weight' not in vars(layer)
 
 
-def test_what_computes_in_its_own_way_is_left_or_refused():
+def test_layers_with_a_forward_of_their_own_are_left_or_refused():
     from mmcv.cnn.bricks.conv_ws import ConvWS2d
 
     class Own(nn.Linear):

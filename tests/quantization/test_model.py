@@ -63,7 +63,7 @@ def test_first_and_last_layers_get_their_bits(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_it_is_the_architecture_with_all_its_modes(name):
+def test_lsq_model_is_the_architecture_with_all_its_modes(name):
     model, data = lsq_model(name), data_of(name)
     assert type(model) is type(float_model(name))
     data = model.data_preprocessor(data, True)
@@ -117,7 +117,7 @@ def test_initialization_is_the_float_models():
     ([r'backbone\.layer[12]\.1\.conv(1|2)'],
      [f'backbone.layer{i}.1.conv{j}' for i in (1, 2) for j in (1, 2)]),
 ], ids=str)
-def test_what_is_skipped_stays_in_float(skip, floats):
+def test_skipped_layers_stay_in_float(skip, floats):
     model = lsq_model('classifier', skip=skip)
     assert [
         name for name, m in model.named_modules()
@@ -133,7 +133,7 @@ def test_what_is_skipped_stays_in_float(skip, floats):
     (dict(a_bits=16), 'choose 2 to 8 bits'),
     (dict(first_last_bits=0), 'choose 2 to 8 bits'),
 ], ids=str)
-def test_what_cannot_be_says_so(options, sentence):
+def test_impossible_settings_are_refused_with_a_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         lsq_model('classifier', **options)
     with pytest.raises(ValueError, match='no layer to quantize'):
@@ -151,7 +151,7 @@ def test_the_config_stays_as_it_was():
     assert LSQModel(config.architecture).data_preprocessor.num_classes is None
 
 
-def test_other_libraries_networks_work():
+def test_networks_of_other_libraries_are_quantized():
     """Such as timm's: plain modules in a sequence, a transformer beside it."""
     model = nn.Sequential(
         nn.Conv2d(3, 8, 4, stride=4), nn.Flatten(2),

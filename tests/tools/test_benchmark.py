@@ -108,7 +108,7 @@ def test_real_data_with_and_without_the_loader(tmp_path):
         assert len(row['seconds']) == len(row['with_loader']['seconds']) == 3
 
 
-def test_the_same_weights_data_and_number_of_steps():
+def test_all_wrappers_get_the_same_weights_data_and_steps():
     args = parsed(SIMCC, '--wrappers', 'SAM', '--steps', '3', '--block', '5')
     case, again = (benchmark.prepare(SIMCC, args) for _ in range(2))
     first, second = (batch for case in (case, again) for batch in case.batches)

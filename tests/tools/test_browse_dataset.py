@@ -14,7 +14,7 @@ POSE = 'configs/pose/figures/simcc_res18-c16_b64_figures-64x64.py'
 DIGITS = 'configs/classification/digits/resnet18-c16_b64_digits.py'
 
 
-def test_joints_are_drawn_where_they_are(data, monkeypatch):  # noqa: F811
+def test_joints_appear_where_the_annotations_have_them(data, monkeypatch):  # noqa: F811
     monkeypatch.chdir(data)
     cfg = Config.fromfile(ROOT / POSE)
     browser = browse_dataset.Browser(cfg, 'train')

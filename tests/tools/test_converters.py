@@ -213,7 +213,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize('converter,files,message', DAMAGED)
-def test_what_is_damaged_is_said_and_nothing_is_left(
+def test_damaged_sources_are_said_and_leave_nothing(
         converter, files, message, tmp_path):
     path = tmp_path / 'archive.zip'
     if files is None:

@@ -98,7 +98,7 @@ def test_the_cost_command(quantized, capsys):
         assert '| head.fc |' in file.read()
 
 
-def test_histograms_against_a_plain_computation(quantized, capsys):
+def test_histograms_equal_a_computation_in_numpy(quantized, capsys):
     cfg, model = quantized
     histograms.main([
         'config.py', 'model.pth', '--data', 'made-up', '--batches', '2',
@@ -148,7 +148,8 @@ def test_histograms_count_what_is_clipped_and_weights_once():
     (['--layers', 'head.x'], 'no quantized layer'),
     (['--cfg-options', 'model.skip=["backbone","head"]'],
      'no quantized layer')])
-def test_what_histograms_cannot_show(quantized, command, words):
+def test_histograms_refuse_models_without_step_sizes(
+        quantized, command, words):
     with pytest.raises(SystemExit, match=words):
         histograms.main(['config.py', 'model.pth', *command])
 
