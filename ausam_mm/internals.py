@@ -114,6 +114,14 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     return leaves, lambda others: tree_unflatten(others, spec)
 
 
+def version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place (torch 2.14).
+
+    Changes through ``tensor.data`` do not count.
+    """
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def has_copies(dataset: Any) -> bool:
     """Whether a dataset repeats the samples of the one in it.
 

@@ -1,7 +1,7 @@
 """What keeps the two passes of a step from disturbing each other."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,16 @@ class RandomStates:
     python: tuple[Any, ...]
     numpy: dict[str, Any]
     devices: dict[torch.device, Tensor]
+
+    def same_as(self, other: 'RandomStates') -> bool:
+        """Whether nothing was drawn between two states."""
+        numpy, others = self.numpy['state'], other.numpy['state']
+        return self.python == other.python and \
+            numpy['pos'] == others['pos'] and \
+            bool((numpy['key'] == others['key']).all()) and \
+            self.numpy['has_gauss'] == other.numpy['has_gauss'] and \
+            all(torch.equal(state, other.devices[device])
+                for device, state in self.devices.items())
 
 
 @contextmanager
@@ -55,6 +65,32 @@ def frozen_statistics(model: nn.Module, undo: Undo) -> Iterator[None]:
             if module.training and before is not value:
                 undo.keep(setattr, module, name, before)
                 setattr(module, name, value)
+        yield
+
+
+@contextmanager
+def eval_mode(model: nn.Module, undo: Undo, everything: bool,
+              but: Iterable[nn.Module] = ()) -> Iterator[None]:
+    """Normalization and dropout do what they do in evaluation.
+
+    Args:
+        model (nn.Module): The model.
+        undo (Undo): Keeps what brings their mode back.
+        everything (bool): Whether all modules are in eval mode. Else only
+            layers without parts are, so that the structure of a model that
+            has other outputs in training stays.
+        but (Iterable[nn.Module]): Modules that stay as they are, with all
+            their parts. Defaults to none.
+    """
+    kept = {part for module in but for part in module.modules()}
+    with undo.scope():
+        for module in model.modules():
+            is_layer = not any(True for _ in module.children()) or \
+                isinstance(module, nn.MultiheadAttention)
+            if module.training and module not in kept and (
+                    everything or is_layer):
+                undo.keep(setattr, module, 'training', True)
+                module.training = False
         yield
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..internals import count_micro_batch, not_compiled, uncounted_backward
-from ..losses.per_sample import PassRecord, PerSampleLosses
+from ..losses import PassRecord, PerSampleLosses
 from ..sampling import Selection, take
+from .aside import Aside
 from .capture import Call, capture
 from .distributed import average, average_gradients, is_fsdp, sharding_group
+from .forward_state import CallCopy
 from .isolation import (
     RandomStates,
     frozen_statistics,
@@ -79,9 +83,12 @@ class Step:
         self._losses: PerSampleLosses | None = (
             method.per_sample_losses(inner) if method.watching else None)
         self._recording = self.first  # of the pass under way
+        self._batch: Any = None  # of the data loader
         self._saw_batch = False
+        self._is_aside = False
         self._moving_pass = 'first'  # in which BatchNorm's statistics move
         self._call: Call = ((), {})  # what the second pass repeats
+        self._copy: CallCopy | None = None  # what the first pass was given
         self._num_calls = 0
         self._random_states: RandomStates | None = None
         self._accumulated: list[Tensor | None] = []
@@ -114,6 +121,7 @@ class Step:
         """Hands the data preprocessor only what the passes see."""
         method = self.method
         self._saw_batch = True
+        self._batch = data
         self.selection = selection = method.select(data)
         method.samples_offered += selection.size
         method.samples_loaded += selection.loaded
@@ -130,22 +138,34 @@ class Step:
 
     def _on_call(self, call: Call) -> Call:
         """Keeps the call for the second pass; the first pass gets its part."""
-        if not torch.is_grad_enabled():  # a scoring pass
+        if self._is_aside:
             return call
-        if self.method.scores_before == 'first':
-            call = self._score_and_select(call)
-        elif self._losses is not None and not self._saw_batch:
+        method, losses = self.method, self._losses
+        if losses is not None and not self._saw_batch \
+                and method.scores_before != 'first':
             raise RuntimeError(
-                f'{type(self.method).__name__} selects samples where the '
+                f'{type(method).__name__} selects samples where the '
                 'model preprocesses its data, but train_step did not call '
                 'data_preprocessor: call it inside optim_context.')
+        size = len(self.selection.descent)
+        is_due = losses is not None and size > 1 and losses.is_due(
+            method.num_steps)
+        if is_due or self.two_passes:
+            method.forward_state.save(everything=is_due)
+        if is_due:
+            self._aside().judge(call, size, self._batch)
+        if method.scores_before == 'first':
+            call = self._score_and_select(call)
         self._num_calls += 1
         self._call = call
-        if self.method.match_rng:
+        if method.match_rng:
             self._random_states = get_random_states(self.inner)
-        if self.selection.same_samples:
+        if not self.two_passes:
             return call
-        return _take(call, self.selection.ascent_in_descent,
+        self._copy = CallCopy(call, method.forward_state.copies_call)
+        if self.selection.same_samples:
+            return self._copy.call
+        return _take(self._copy.call, self.selection.ascent_in_descent,
                      len(self.selection.descent))
 
     def _score_and_select(self, call: Call) -> Call:
@@ -199,16 +219,19 @@ class Step:
                 method.backward(method.scale_loss(loss))
             else:
                 self._first_gradient(loss)
-                if method.needs_second_pass(self):
+                if method.needs_second_pass(self) and self._rewind():
                     self._perturb()
                     self._second_pass()
                 else:
                     self._use_first_gradient()
         finally:
             self.restore()
+            method.forward_state.advance()
             # A step is in reference cycles with the hooks of its passes: what
             # is large must not wait for the garbage collector.
             self._call, self._accumulated = ((), {}), []
+            self._batch = self._copy = None
+            self.first.batch = self.second.batch = None
         method.micro_batch += 1
         if method.should_update():
             method.micro_batch = 0
@@ -238,6 +261,28 @@ class Step:
         if chosen is not None:
             for p in set(self.params).difference(chosen):
                 p.grad = None
+
+    def _rewind(self) -> bool:
+        """Lets the second pass find everything as the first one did.
+
+        Returns:
+            bool: Whether it does. Where something has changed for the first
+            time, there is no copy of it, and the step has one pass.
+        """
+        state, copied = self.method.forward_state, self._copy
+        lost = state.rewind()
+        if copied is not None and copied.has_changed():
+            if not state.copies_call:
+                lost.append('its inputs')
+            state.call_moves = True
+        if lost:
+            print_log(
+                f'Step {self.method.num_steps} has one pass, since the '
+                f'forward pass of {type(self.inner).__name__} changed '
+                f'{", ".join(lost)} for the first time. From now on both '
+                'passes find it as it was.', logger='current',
+                level=logging.WARNING)
+        return not lost
 
     def _can_differentiate_some(self) -> bool:
         """Whether a part of the parameters can get gradients, not all.
@@ -360,6 +405,9 @@ class Step:
         method = self.method
         if self.perturbed and not math.isfinite(self.norm):
             method.skipped_perturbations += 1
+        if self._losses is not None:
+            self._losses.check(self.first)
+            self._losses.check(self.second)
         method.last_losses = None
         if method.sample_weights is not None:
             method.last_losses = (
@@ -389,23 +437,32 @@ class Step:
     def _score(self, call: Call) -> Tensor:
         """The losses of all samples, by a forward pass without gradient."""
         size = self.selection.size
-        record = self._recording = PassRecord(size, size)
+        record = PassRecord(size, size, aside=True)
         self.method.samples_scored += size
-        args, kwargs = call
         with ExitStack() as stack:
             if self.method.scores_before == 'second':
                 # The first pass is in both of these already.
                 stack.enter_context(self._watched())
                 stack.enter_context(self.base.optim_context(self.model))
-            undo = self.method.undo
-            stack.enter_context(unsynchronized(self.model, undo))
-            stack.enter_context(frozen_statistics(self.inner, undo))
-            with torch.no_grad():
-                self.model(*args, **kwargs)
-        # Older PyTorch would give the next pass the weights that it cast
-        # here, which have no gradient (pytorch/pytorch#112583).
-        torch.clear_autocast_cache()
+            self._aside().run(call, record)
         return record.losses
+
+    def _aside(self) -> Aside:
+        """What runs the model without a trace."""
+        assert self._losses is not None
+        return Aside(self.model, self.inner, self._losses,
+                     self.method.forward_state, self._watch_aside,
+                     self.method.undo)
+
+    @contextmanager
+    def _watch_aside(self, record: PassRecord) -> Iterator[None]:
+        """The loss modules fill a record inside."""
+        recording, self._recording = self._recording, record
+        self._is_aside = True
+        try:
+            yield
+        finally:
+            self._recording, self._is_aside = recording, False
 
     def _record(self, seen: Tensor,
                 weights: Tensor | None = None) -> PassRecord:
@@ -414,7 +471,8 @@ class Step:
         if given is not None and not bool((given == 1).all()):
             weights = given[seen] * (
                 1 / len(seen) if weights is None else weights)
-        return PassRecord(len(seen), self.selection.size, weights)
+        return PassRecord(len(seen), self.selection.size, weights,
+                          self._batch, seen)
 
     def _watched(self) -> Any:
         """The context in which the samples' losses are recorded."""

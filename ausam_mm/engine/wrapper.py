@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -18,6 +19,7 @@ from ..sampling import Selection, batch_size
 from ..undo import Undo
 from .base_wrapper import ComposedOptimWrapper
 from .distributed import from_group_state
+from .forward_state import ForwardState
 from .isolation import StatisticsCopy
 from .param_state import ParamState, forget_others
 from .perturbation import Perturbation
@@ -145,12 +147,13 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self.skipped_in_a_row = 0
         self.least_samples = 1  # that a pass can see
         self.micro_batch = 0  # within the optimizer's step
-        self.reductions: dict[str, str] = {}  # of the loss modules
         self.param_states: list[ParamState] = []
         self.sample_weights: Tensor | None = None
         self.last_losses: tuple[Tensor, Tensor] | None = None
         self._first_gradients: dict[nn.Parameter, Tensor] = {}
         self._losses: PerSampleLosses | None = None
+        self._losses_state: dict[str, Any] = {}  # of a checkpoint
+        self._forward_state: ForwardState | None = None
         self._statistics: StatisticsCopy | None = None
         self.undo = Undo()
         self._step: Step | None = None
@@ -175,6 +178,9 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self._step = Step(self, model)
         if self._statistics is None or self._statistics.model is not model:
             self._statistics = StatisticsCopy(model)
+            self._forward_state = ForwardState(
+                getattr(model, 'module', model) if is_model_wrapper(model)
+                else model)
             # Without a map, it cannot normalize a single sample.
             self.least_samples = 2 if any(
                 isinstance(module, nn.BatchNorm1d)
@@ -309,10 +315,21 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         return self.needs_losses or self.sample_weights is not None
 
     @property
-    def reductions_known(self) -> bool:
-        """Whether a batch has shown how a loss module reduces its losses."""
-        return self._losses.reductions_known if self._losses else bool(
-            self.reductions)
+    def forward_state(self) -> ForwardState:
+        """What the forward pass of the model changes."""
+        assert self._forward_state is not None
+        return self._forward_state
+
+    @property
+    def reductions(self) -> dict[str, str]:
+        """What the total loss makes of each loss module, 'mean' or 'sum'."""
+        return self._losses.reductions if self._losses else {}
+
+    @property
+    def losses_verified(self) -> bool:
+        """Whether a batch has shown how the loss is made of its samples'."""
+        return self._losses.verified if self._losses else bool(
+            self._losses_state.get('verified'))
 
     def per_sample_losses(self, model: nn.Module) -> PerSampleLosses:
         """What watches the losses of a model's samples.
@@ -325,7 +342,9 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
                 separable.
         """
         if self._losses is None or self._losses.model is not model:
-            self._losses = PerSampleLosses(model, self.reductions)
+            self._losses = PerSampleLosses(model)
+            if self._losses_state:
+                self._losses.load_state_dict(self._losses_state)
         return self._losses
 
     def starts_update(self) -> bool:
@@ -407,7 +426,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         """What a method keeps between steps: tensors and primitives only."""
         return dict(
             self.counters(),
-            reductions=dict(self.reductions),
+            loss_modules=self._losses.state_dict() if self._losses
+            else self._losses_state,
             **{name: getattr(self, name) for name in self.saved})
 
     def load_method_state(self, state: dict[str, Any]) -> None:
@@ -418,8 +438,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         """
         for name in COUNTERS:
             setattr(self, name, state.get(name, 0))
-        self.reductions.clear()
-        self.reductions.update(state.get('reductions', {}))
+        self._losses_state = state.get('loss_modules', {})
+        self._losses = None
         for name in self.saved:
             if name in state:
                 setattr(self, name, state[name])

@@ -1,7 +1,8 @@
 """InfoBatch for any OptimWrapper: losses in, weights out."""
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -10,14 +11,17 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from ..engine import TwoPassOptimWrapper
+from ..engine.aside import Aside
+from ..engine.capture import Call, capture
+from ..engine.forward_state import ForwardState
 from ..internals import set_max_iters
-from ..losses import PerSampleLosses
-from ..losses.per_sample import PassRecord
+from ..losses import PassRecord, PerSampleLosses
 from ..sampling import InfoBatchSampler, batch_size
+from ..undo import Undo
 
 # Name of the state in a checkpoint.
 STATE = 'ausam_mm_info_batch'
@@ -65,10 +69,11 @@ class InfoBatchHook(Hook):
         self._loaded: dict[str, Any] | None = None
         self._sampler: InfoBatchSampler | None = None
         self._losses: PerSampleLosses | None = None
-        self._reductions: dict[str, str] = {}
+        self._losses_state: dict[str, Any] = {}  # of a checkpoint
         self._positions: Tensor | None = None
         self._record: PassRecord | None = None
         self._stack = ExitStack()
+        self._undo = Undo()
 
     @property
     def sampler(self) -> InfoBatchSampler:
@@ -100,10 +105,9 @@ class InfoBatchHook(Hook):
             return
         self._warn_of_schedulers(runner)
         if not isinstance(runner.optim_wrapper, TwoPassOptimWrapper):
-            model: Any = runner.model
-            self._losses = PerSampleLosses(
-                model.module if is_model_wrapper(model) else model,
-                self._reductions)
+            self._losses = PerSampleLosses(_inner(runner.model))
+            if self._losses_state:
+                self._losses.load_state_dict(self._losses_state)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Lets the sampler decide, and logs how many samples it keeps."""
@@ -156,7 +160,7 @@ class InfoBatchHook(Hook):
             record = self._record = PassRecord(
                 size, size,
                 weights / size if (weights != 1).any() else None)
-            self._stack.enter_context(self._losses.watch(lambda: record))
+            self._watch(runner, self._losses, record, data_batch)
 
     def after_train_iter(self,
                          runner: Runner,
@@ -175,6 +179,7 @@ class InfoBatchHook(Hook):
             self.sampler.record(positions[places], losses)
         else:
             self._losses.check_called(record)
+            self._losses.check(record)
             self.sampler.record(positions, record.losses)
 
     def after_train(self, runner: Runner) -> None:
@@ -186,12 +191,40 @@ class InfoBatchHook(Hook):
         """Adds the losses: tensors and primitives only."""
         if self._sampler is not None:
             checkpoint[STATE] = dict(
-                self._sampler.state_dict(), reductions=dict(self._reductions))
+                self._sampler.state_dict(),
+                loss_modules=self._losses.state_dict() if self._losses
+                else self._losses_state)
 
     def after_load_checkpoint(self, runner: Runner,
                               checkpoint: dict[str, Any]) -> None:
         """Keeps the losses until it is known whether training resumes."""
         self._loaded = checkpoint.get(STATE)
+
+    def _watch(self, runner: Runner, losses: PerSampleLosses,
+               record: PassRecord, batch: Any) -> None:
+        """Lets the next forward pass fill a record."""
+        inner = _inner(runner.model)
+        records = [record]  # the last one is that of the pass under way
+
+        @contextmanager
+        def aside(other: PassRecord) -> Iterator[None]:
+            records.append(other)
+            yield
+            records.pop()
+
+        def look(call: Call) -> Call:
+            if len(records) == 1 and record.num_samples > 1 \
+                    and losses.is_due(runner.iter):
+                state = ForwardState(inner)
+                state.save(everything=True)
+                Aside(runner.model, inner, losses, state, aside,
+                      self._undo).judge(call, record.num_samples, batch)
+            return call
+
+        enter = self._stack.enter_context
+        enter(capture(runner.model, inner, lambda data: data, look,
+                      self._undo))
+        enter(losses.watch(lambda: records[-1], self._undo))
 
     def _close(self) -> None:
         self._positions = self._record = None
@@ -205,7 +238,7 @@ class InfoBatchHook(Hook):
             reason = (f'has the losses of {len(state["losses"])} samples, '
                       f'and the dataset has {size}')
         else:
-            self._reductions.update(state.get('reductions', {}))
+            self._losses_state = state.get('loss_modules', {})
             self.sampler.load_state_dict(state)
             return
         print_log(
@@ -230,6 +263,11 @@ class InfoBatchHook(Hook):
                 'convert_to_iter_based.',
                 logger='current',
                 level=logging.WARNING)
+
+
+def _inner(model: Any) -> nn.Module:
+    inner: nn.Module = model.module if is_model_wrapper(model) else model
+    return inner
 
 
 def _sampler_of(loader: DataLoader[Any]) -> InfoBatchSampler:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .per_sample import (
+from .alone import one_by_one
+from .rules import (
     call_arguments,
-    one_by_one,
     refuse_per_sample_loss,
     register_per_sample_loss,
     unreduced,
@@ -48,21 +48,61 @@ def vari_focal_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
     return losses.sum(1) if module.reduction == 'sum' else losses.mean(1)
 
 
-@register_per_sample_loss('mmpose.SoftWeightSmoothL1Loss')
+def labeled_joints(module: Any, target_weight: Tensor | None
+                   ) -> Tensor | None:
+    """How many weights of each sample are not zero, if they divide the loss.
+
+    That is so with ``supervise_empty=False``.
+    """
+    if target_weight is None or not module.use_target_weight \
+            or module.supervise_empty:
+        return None
+    return (target_weight > 0).reshape(len(target_weight), -1).sum(1).float()
+
+
+@register_per_sample_loss('mmpose.SoftWeightSmoothL1Loss',
+                          labels=('target_weight', ), counts=labeled_joints)
 def soft_weight_smooth_l1_loss(module: Any, *args: Any,
                                **kwargs: Any) -> Tensor:
-    """Refused where it divides by the batch's count of labelled joints."""
-    if module.use_target_weight and not module.supervise_empty:
-        raise ValueError('with supervise_empty=False it divides by the number '
-                         'of labelled joints of the batch')
+    """It may be divided by the number of labeled joints of the batch."""
+    arguments = call_arguments(module, args, kwargs)
+    losses = one_by_one(module, args, kwargs, len(arguments['output']))
+    joints = labeled_joints(module, arguments.get('target_weight'))
+    return losses if joints is None else losses * joints
+
+
+def peaks(module: Any, target: Tensor, target_weights: Tensor | None,
+          mask: Tensor | None) -> Tensor:
+    """How many pixels of each sample's heatmaps are a joint."""
+    ones = target.eq(1).float()
+    valid = module._get_mask(target, target_weights, mask)
+    return (ones if valid is None else ones * valid).flatten(1).sum(1)
+
+
+@register_per_sample_loss('mmpose.FocalHeatmapLoss',
+                          labels=('target', 'target_weights', 'mask'),
+                          counts=peaks)
+def focal_heatmap_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """It is divided by the number of joints in the batch, if there is any."""
+    arguments = dict(target_weights=None, mask=None)
+    arguments.update(call_arguments(module, args, kwargs))
+    losses = one_by_one(module, args, kwargs, len(arguments['target']))
+    del arguments['output']
+    return losses * peaks(module, **arguments).clamp(min=1)
+
+
+@register_per_sample_loss('mmpose.MPJPEVelocityJointLoss')
+def mpjpe_velocity_joint_loss(module: Any, *args: Any,
+                              **kwargs: Any) -> Tensor:
+    """The velocity is that of a sequence: of the samples, if there is none."""
     output = call_arguments(module, args, kwargs)['output']
+    if output.ndim < 4:
+        raise ValueError('it takes the samples of the batch for the frames of '
+                         'a sequence')
     return one_by_one(module, args, kwargs, len(output))
 
 
-refuse_per_sample_loss('it divides by the number of joints in the batch',
-                       'mmpose.FocalHeatmapLoss')
 refuse_per_sample_loss('it compares averages over the batch',
                        'mmpose.BoneLoss', 'mmpose.SemiSupervisionLoss')
 refuse_per_sample_loss('it compares the samples of the batch with each other',
-                       'mmpose.MPJPEVelocityJointLoss', 'mmpose.InfoNCELoss',
-                       'mmpose.AssociativeEmbeddingLoss')
+                       'mmpose.InfoNCELoss', 'mmpose.AssociativeEmbeddingLoss')

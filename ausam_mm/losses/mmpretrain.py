@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .per_sample import (
+from .alone import one_by_one
+from .rules import (
     call_arguments,
-    one_by_one,
     refuse_per_sample_loss,
     register_per_sample_loss,
 )
@@ -42,14 +43,26 @@ refuse_per_sample_loss('it counts the samples of each class at every call',
 # MoCoV3Head's cross entropy has the samples of the batch as its classes.
 refuse_per_sample_loss('it compares the samples of the batch with each other',
                        'mmpretrain.CrossCorrelationLoss',
-                       'mmpretrain.SwAVLoss', 'mmpretrain.MoCoV3Head')
+                       'mmpretrain.SwAVLoss', 'mmpretrain.MoCoV3Head',
+                       'mmpretrain.SimCLR')
+
+
+def ones_of_mask(module: Any, mask: Tensor | None) -> Tensor | None:
+    """What each sample's mask adds to the sum by which a loss is divided."""
+    return None if mask is None else mask.reshape(len(mask), -1).sum(1)
 
 
 @register_per_sample_loss('mmpretrain.CosineSimilarityLoss',
-                          'mmpretrain.PixelReconstructionLoss')
+                          'mmpretrain.PixelReconstructionLoss',
+                          labels=('mask', ), counts=ones_of_mask)
 def masked_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Refused with a mask: they are divided by its sum over the batch."""
+    """With a mask the losses are divided by its sum over the batch."""
     arguments = call_arguments(module, args, kwargs)
-    if arguments.get('mask') is not None:
-        raise ValueError('it divides by the sum of the mask of the batch')
-    return one_by_one(module, args, kwargs, len(arguments['pred']))
+    mask, num = arguments.get('mask'), len(arguments['pred'])
+    if mask is None:
+        return one_by_one(module, args, kwargs, num)
+    ones = mask.reshape(num, -1).sum(1)
+    # A sample without a one is 0/0 alone.
+    empty = (ones == 0).reshape(num, *[1] * (mask.ndim - 1))
+    arguments['mask'] = torch.where(empty, 1, mask)
+    return one_by_one(module, (), arguments, num) * ones

@@ -1,185 +1,80 @@
 """Per-sample losses of a model that knows only its batch loss.
 
-Forward hooks on the model's loss modules see the arguments and the output of
-a module, and a rule turns them into one loss a sample. The batch loss must be
-the mean or the sum of these. Which of the two, the reduction of the module,
-is found on the first batch by comparing numbers.
+Hooks on the model's loss modules see the arguments and the output of each
+call, and a rule turns them into one loss a sample. What the total loss makes
+of an output is d total / d output, which the backward pass tells. The loss of
+a sample is the weighted sum over the calls: the model's total loss on that
+sample alone. :mod:`.judge` finds out whether this is so, on a batch and on
+parts of it, and each pass is checked.
 """
 
-import copy
-import inspect
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..internals import flatten, not_compiled, remove_hook
+from ..internals import not_compiled, remove_hook, remove_pre_hook
 from ..undo import Undo
+from .alone import ModuleState, one_by_one
+from .judge import DIVIDES, OUTSIDE, fits, judge, outside
+from .labels import Path, counts_at, find_labels
+from .record import (
+    COUNT,
+    MEAN,
+    NONE,
+    SUM,
+    PassRecord,
+    Reduction,
+    Term,
+    mean_count,
+)
+from .rules import find_rule, loss_modules, original, refusal
 
-Rule = Callable[..., Tensor]
-
-_RULES: dict[str, Rule] = {}
-_REFUSALS: dict[str, str] = {}  # the reasons
-# Classes whose forward torch.func.vmap could not map.
-_NOT_MAPPABLE: set[type] = set()
-
-
-def register_per_sample_loss(
-        *losses: type | str) -> Callable[[Rule], Rule]:
-    """Registers the rule that splits a loss module's batch loss into samples'.
-
-    A rule is a function ``rule(module, *args, **kwargs)``, called with what
-    the module was called with. It returns the samples' losses, shape (N, ),
-    differentiable, such that the module's output is their mean or their sum.
-    It raises ValueError with the reason where the loss is not separable. It
-    must not call the module itself but ``module.forward``. A rule holds for
-    subclasses, too.
-
-    Without a rule a module is evaluated on each sample alone, which is right
-    for every separable loss that keeps no state. A rule is for a loss that
-    is slow or impossible to evaluate this way.
-
-    Args:
-        *losses (type | str): The classes, or ``'package.ClassName'`` with the
-            top-level package, so that the package needs not be imported.
-
-    Example:
-        >>> import ausam_mm
-        >>> @ausam_mm.register_per_sample_loss('my_project.ChamferLoss')
-        ... def chamfer(module, pred, target):
-        ...     return module.distance(pred, target).mean(dim=1)
-    """
-
-    def decorator(rule: Rule) -> Rule:
-        for loss in losses:
-            _RULES[_key(loss)] = rule
-        return rule
-
-    return decorator
-
-
-def refuse_per_sample_loss(reason: str, *modules: type | str) -> None:
-    """Marks losses or heads as never separable.
-
-    A model that has one is refused when its training starts, also where
-    numbers alone do not show it, as with a head that makes the other samples
-    of the batch the classes of a cross entropy.
-
-    Args:
-        reason (str): How it depends on other samples, as in 'it compares the
-            samples of the batch with each other'.
-        *modules (type | str): The classes, as for
-            :func:`register_per_sample_loss`.
-    """
-    for module in modules:
-        _REFUSALS[_key(module)] = reason
-        _RULES.pop(_key(module), None)
-
-
-def _key(cls: type | str) -> str:
-    return cls if isinstance(cls, str) else (
-        f'{cls.__module__.split(".")[0]}.{cls.__name__}')
-
-
-def _find(module: nn.Module) -> tuple[Rule | None, str | None]:
-    """The rule of a module's class or of its nearest parent's, or a reason."""
-    for cls in type(module).__mro__:
-        rule, reason = _RULES.get(_key(cls)), _REFUSALS.get(_key(cls))
-        if rule or reason:  # a rule lifts a refusal
-            return rule, None if rule else reason
-    return None, None
-
-
-def call_arguments(module: nn.Module, args: tuple[Any, ...],
-                   kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by the names that ``module.forward`` gives."""
-    bound = inspect.signature(module.forward).bind(*args, **kwargs)
-    arguments = dict(bound.arguments)
-    arguments.update(arguments.pop('kwargs', {}))
-    return arguments
-
-
-def unreduced(module: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """What a module with a ``reduction`` attribute returns for 'none'."""
-    twin = copy.copy(module)
-    twin.reduction = 'none'
-    losses: Tensor = twin.forward(*args, **kwargs)
-    return losses
-
-
-def loss_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of a model that compute its losses, outermost ones only.
-
-    These are the modules that have a rule, whose class name ends with "Loss",
-    or that are called ``loss_module``. Containers of losses are searched.
-
-    Args:
-        model (nn.Module): The model, without a distributed wrapper.
-
-    Returns:
-        dict[str, nn.Module]: Loss modules by their names in the model.
-    """
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        kind = type(module).__name__
-        if isinstance(module, (nn.ModuleList, nn.ModuleDict)) \
-                or kind == 'MultipleLossWrapper':
-            continue
-        inside = any(name.startswith(f'{outer}.') for outer in found)
-        if not inside and (_find(module)[0] or kind.endswith('Loss')
-                           or name.split('.')[-1] == 'loss_module'):
-            found[name] = module
-    return found
-
-
-@dataclass
-class PassRecord:
-    """What a pass knows of its samples, and the losses it records.
-
-    Attributes:
-        num_samples (int): Samples that the pass sees, k.
-        batch_size (int): Samples of the batch they were selected from, b.
-        weights (Tensor, optional): Factor of each sample's loss, 1 / (b*pi),
-            shape (k, ). None keeps the model's own batch loss.
-        losses (Tensor): The samples' losses, summed over the loss modules,
-            shape (k, ), detached; empty until a module was called.
-    """
-    num_samples: int
-    batch_size: int
-    weights: Tensor | None = None
-    losses: Tensor = field(default_factory=lambda: torch.empty(0))
+# Steps between two looks at whether the losses are still what they were.
+INTERVAL = 500
 
 
 class PerSampleLosses:
-    """Watches the loss modules of a model during a pass.
+    """Watches the loss modules of a model during its passes.
 
-    It also keeps the scale of the loss: a module that sums over the batch has
-    its output multiplied by b/k on k of b samples, so that the gradient of a
-    subset is as long as that of the batch.
+    It also keeps the scale of the loss: what is summed over the batch is
+    multiplied by b/k on k of b samples, so that the gradient of a subset is
+    as long as that of the batch.
 
     Args:
         model (nn.Module): The model, without a distributed wrapper.
-        reductions (dict[str, str]): The reduction of each loss module by its
-            name, 'mean' or 'sum', as far as it is known. New ones are added.
+
+    Attributes:
+        modules (dict[str, nn.Module]): The loss modules, by name.
+        calls (dict[str, Reduction]): What is known of each call, by key.
+        verified (bool): Whether losses that differ have shown it.
 
     Raises:
         ValueError: If the model has no loss modules, or one that is never
             separable.
     """
 
-    def __init__(self, model: nn.Module, reductions: dict[str, str]) -> None:
+    def __init__(self, model: nn.Module) -> None:
         for name, module in model.named_modules():
-            reason = _find(module)[1]
+            reason = find_rule(module)[1]
             if reason is not None:
-                raise self._refusal(name, module, reason)
+                raise refusal(name, module, reason)
         self.model = model
         self.modules = loss_modules(model)
-        self.reductions = reductions
-        self._verified: set[str] = set()
+        self.calls: dict[str, Reduction] = {}
+        self.verified = False
+        self._seen: set[str] = set()  # keys of all calls
+        self._has_outside = False
+        self._to_confirm = False
+        self._said_ignored = False
         if not self.modules:
             raise ValueError(
                 f'{type(model).__name__} has no loss modules, so that the '
@@ -188,9 +83,110 @@ class PerSampleLosses:
                 'which needs none.')
 
     @property
-    def reductions_known(self) -> bool:
-        """Whether a batch has shown the reduction of a loss module."""
-        return any(name in self.reductions for name in self.modules)
+    def reductions(self) -> dict[str, str]:
+        """What the total loss makes of each call, 'mean' or 'sum'."""
+        return {key: call.in_total for key, call in self.calls.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known: primitives only."""
+        return dict(
+            calls={key: asdict(call) for key, call in self.calls.items()},
+            verified=self.verified)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a state, as far as the model has its modules."""
+        self.calls = {
+            key: Reduction(**call) for key, call in state['calls'].items()
+            if key.split('#')[0] in self.modules}
+        self.verified = state['verified'] and \
+            len(self.calls) == len(state['calls'])
+        self._to_confirm = True
+
+    # -- what is known --
+
+    def is_due(self, step: int) -> bool:
+        """Whether a step should be preceded by a look.
+
+        It is until the samples' losses differ by enough, ever more rarely,
+        and then in intervals.
+
+        Args:
+            step (int): The number of the step, from 0.
+        """
+        return not self.calls or self._to_confirm or step % INTERVAL == 0 or (
+            not self.verified and step & (step - 1) == 0)
+
+    def judge(self, full: PassRecord, parts: list[PassRecord]) -> None:
+        """Finds out, or checks, how the total loss is made of the samples'.
+
+        Args:
+            full (PassRecord): A pass aside over a batch.
+            parts (list[PassRecord]): The same over parts of it; none where
+                the model is random in every mode.
+
+        Raises:
+            ValueError: If it is not separable, or no longer what it was.
+        """
+        if not full.terms:
+            return  # the pass that follows says so
+        verdict = judge(full, parts, self._evaluate)
+        for term in full.terms:
+            call = verdict.calls[term.key]
+            known = None if self._to_confirm else self.calls.get(term.key)
+            if call.of_module == COUNT:
+                call.labels = known.labels if known else \
+                    self._places_of_labels(term, full.batch)
+            if known is None:
+                self._say(term, call)
+            elif self.verified and verdict.spread and (
+                    known.of_module, known.in_total) != (
+                        call.of_module, call.in_total):
+                raise refusal(
+                    term.name, term.module, 'its losses are reduced as '
+                    f'{call.in_total} now, and were as {known.in_total} '
+                    'before')
+        self.calls.update(verdict.calls)
+        self._has_outside = verdict.outside
+        self._to_confirm = False
+        self.verified = self._seen <= self.calls.keys() and (
+            self.verified or verdict.spread)
+
+    @not_compiled
+    def check(self, record: PassRecord) -> None:
+        """Checks what is known against a pass, after its backward pass.
+
+        Each module's value must be what its reduction makes of the samples'
+        losses, and the total nothing but these.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        for term, _ in record.weighted_terms():
+            self._check_counts(term, record)
+            if term.reduction is not None and not fits(
+                    term, term.reduction.of_module):
+                raise refusal(term.name, term.module, DIVIDES.format(
+                    value=float(term.output.double().mean())))
+        if record.terms and self.calls and not self._has_outside:
+            rest, error = outside(record)
+            if abs(rest) > error:
+                raise ValueError(OUTSIDE.format(
+                    rest=rest, names=record.names))
+
+    def check_called(self, record: PassRecord) -> None:
+        """Raises if no loss module was called during a pass.
+
+        Raises:
+            ValueError: If it holds no losses.
+        """
+        if not record.terms:
+            raise ValueError(
+                f'None of the loss modules {sorted(self.modules)} was called '
+                'during the forward pass, so that the loss of each sample '
+                'cannot be seen: call the module itself instead of its '
+                'methods, or use SAM, which needs no per-sample losses.')
+
+    # -- a pass --
 
     @contextmanager
     def watch(self, record: Callable[[], PassRecord],
@@ -206,168 +202,262 @@ class PerSampleLosses:
         undo = undo or Undo()
         with undo.scope():
             for name, module in self.modules.items():
-                hook = self._hook(name, record)
-                undo.keep(remove_hook, module, hook)
-                module.register_forward_hook(hook, with_kwargs=True)
+                before, after = self._hooks_of_loss(name, record)
+                undo.keep(remove_pre_hook, module, before)
+                module.register_forward_pre_hook(before)
+                undo.keep(remove_hook, module, after)
+                module.register_forward_hook(after, with_kwargs=True)
+            hook = self._hook_of_model(record)
+            undo.keep(remove_hook, self.model, hook)
+            self.model.register_forward_hook(hook)
             yield
 
-    def check_called(self, record: PassRecord) -> None:
-        """Raises if no loss module was called during a pass.
-
-        Raises:
-            ValueError: If it holds no losses.
-        """
-        if not len(record.losses):
-            raise ValueError(
-                f'None of the loss modules {sorted(self.modules)} was called '
-                'during the forward pass, so that the loss of each sample '
-                'cannot be seen: call the module itself instead of its '
-                'methods, or use SAM, which needs no per-sample losses.')
-
-    def _hook(self, name: str,
-              record: Callable[[], PassRecord]) -> Callable[..., Any]:
+    def _hooks_of_loss(self, name: str, record: Callable[[], PassRecord]
+                       ) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """What runs before and after a loss module."""
+        states: list[ModuleState] = []
 
         @not_compiled
-        def hook(module: nn.Module, args: tuple[Any, ...],
-                 kwargs: dict[str, Any], output: Any) -> Any:
+        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+            states[:] = [ModuleState(original(module))]
+
+        @not_compiled
+        def after(module: nn.Module, args: tuple[Any, ...],
+                  kwargs: dict[str, Any], output: Any) -> Any:
+            now, state = record(), states.pop()
+            if not isinstance(output, Tensor):
+                raise refusal(name, module, 'it returns a '
+                              f'{type(output).__name__} instead of a tensor')
+            moved = state.moved_buffer()
+            if moved is not None:
+                raise refusal(name, module, f'it changes its buffer `{moved}` '
+                              'at every call')
+            key = now.next_key(name)
+            term = Term(key, module, (args, kwargs), now.num_samples,
+                        output.detach().clone(), state, self.calls.get(key))
+            now.terms.append(term)
+            if now.aside:
+                # From here to the total loss there is a graph.
+                torch.set_grad_enabled(True)
+                term.returned = output.detach().requires_grad_()
+                if not now.to_judge:
+                    self._evaluate(term)
+                return term.returned.clone()  # to be changed in place
+            if not output.requires_grad:  # a metric
+                return None
+            self._seen.add(key)
+            if term.reduction is None:  # on a full batch it does no harm
+                self.verified = False
+                if now.num_samples < now.batch_size:
+                    raise refusal(name, module, 'the model does not call it '
+                                  'in every step, and calls it first on a '
+                                  'part of a batch')
+            # A clone may be changed in place.
+            returned = self._returned(term, now, output).clone()
+            term.returned = returned.detach().clone()
+            returned.register_hook(partial(setattr, term, 'weight'))
+            return returned
+
+        return before, after
+
+    def _hook_of_model(self, record: Callable[[], PassRecord]
+                       ) -> Callable[..., Any]:
+        """What sees the losses that the model returns."""
+
+        @not_compiled
+        def after(module: Any, args: tuple[Any, ...], output: Any) -> Any:
             now = record()
-            with torch.set_grad_enabled(now.weights is not None):
-                losses = self._separate(name, module, args, kwargs, output,
-                                        now.num_samples)
-            reduction = self._reduction(name, module, losses.detach(), output)
-            detached = losses.detach()
-            now.losses = (
-                now.losses + detached if len(now.losses) else detached)
-            if now.weights is not None:
-                weights = now.weights.to(losses)
-                if reduction == 'sum':
-                    weights = weights * now.batch_size
-                return (losses * weights).sum()
-            if reduction == 'sum' and now.num_samples < now.batch_size:
-                return output * (now.batch_size / now.num_samples)
+            if not now.terms:
+                return None
+            total, _ = module.parse_losses(output)
+            now.total = total.detach()
+            if now.aside:
+                leaves = [term.returned for term in now.terms]
+                if total.requires_grad:
+                    for term, weight in zip(now.terms, torch.autograd.grad(
+                            total, leaves, allow_unused=True)):
+                        term.weight = weight
+                for term, leaf in zip(now.terms, leaves):
+                    term.returned = leaf.detach()
+                # Wrappers of the model must not wait for a backward pass.
+                return {name: _detached(value)
+                        for name, value in output.items()}
+            # The factor of loss scaling and accumulation: the gradient of
+            # the first loss, of which the total has the mean.
+            first = next((value for name, values in output.items()
+                          if 'loss' in name for value in (
+                              values if isinstance(values, list)
+                              else [values]) if value.requires_grad), None)
+            if first is not None:
+                first.register_hook(now.set_factor)
             return None
 
-        return hook
+        return after
 
-    def _separate(self, name: str, module: nn.Module, args: tuple[Any, ...],
-                  kwargs: dict[str, Any], output: Any,
-                  num_samples: int) -> Tensor:
-        """The samples' losses of one call, shape (num_samples, )."""
-        if not isinstance(output, Tensor):
-            raise self._refusal(
-                name, module, f'it returns a {type(output).__name__} instead '
-                'of a tensor')
-        rule = _find(module)[0]
+    def _returned(self, term: Term, record: PassRecord,
+                  output: Tensor) -> Tensor:
+        """What the model goes on with in place of a module's output.
+
+        It makes the total an estimate of the full batch's.
+        """
+        reduction = term.reduction or Reduction(term.of_module)
+        is_part = record.num_samples < record.batch_size
+        weights = record.weights
+        graph = self._evaluate(term, differentiable=weights is not None)
+        if is_part and reduction.of_module == COUNT:
+            self._expect_counts(term, record)
+        if weights is None:
+            if not is_part:
+                return output
+            if reduction.in_total == SUM:
+                return output * (record.batch_size / record.num_samples)
+            if term.expected is None or term.mean_count is None:
+                return output
+            if term.expected.any():
+                return output * float(
+                    mean_count(term.expected) / term.mean_count)
+            # All are ignored: PyTorch's own losses are 0/0.
+            weights = torch.full((record.num_samples, ),
+                                 1 / record.num_samples)
+            graph = self._evaluate(term, differentiable=True)
+
+        # How often a sample counts in the total, relative to its own loss.
+        number = record.num_samples if reduction.in_total == MEAN \
+            else record.batch_size
+        weights = number * weights.to(output)
+        if reduction.of_module == NONE:
+            return output * weights.view(-1, *[1] * (output.ndim - 1))
+        assert graph is not None
+        if reduction.of_module != SUM:
+            weights = weights / record.num_samples
+        if reduction.of_module == COUNT:
+            assert term.mean_count is not None
+            weights = weights / term.mean_count.to(weights)
+        return (graph * weights).sum().reshape_as(output)
+
+    # -- a call of a loss module --
+
+    def _evaluate(self, term: Term, batched: list[bool] | None = None,
+                  differentiable: bool = False) -> Tensor | None:
+        """The samples' losses of a call, shape (k, ), also as ``losses``.
+
+        Args:
+            term (Term): The call.
+            batched (list[bool], optional): Which of its arguments,
+                flattened, hold a slice for each sample. Defaults to None, for
+                what is known.
+            differentiable (bool): Whether they are. Defaults to False.
+
+        Returns:
+            Tensor, optional: None if the module returned them itself.
+        """
+        if batched is None and term.reduction is not None:
+            batched = term.reduction.batched
+        if term.of_module == NONE:
+            return None
+        module, (args, kwargs) = original(term.module), term.call
+        rule = find_rule(module)[0]
+        after = ModuleState(module)
+        term.state.restore()
         try:
-            if rule is not None:
-                losses = rule(module, *args, **kwargs)
-            elif output.ndim and output.size(0) == num_samples:
-                losses = output.flatten(1).mean(1) if output.ndim > 1 \
-                    else output
-            else:
-                losses = one_by_one(module, args, kwargs, num_samples)
+            with torch.set_grad_enabled(differentiable):
+                if rule is None:
+                    losses = one_by_one(
+                        module, args, kwargs, term.num_samples, batched)
+                else:
+                    losses = rule(module, args, kwargs, term.num_samples)
+                    term.counts = rule.counts_of(
+                        module, rule.labels_of(module, args, kwargs))
         except ValueError as error:
-            raise self._refusal(name, module, str(error)) from error
-        if losses.shape != (num_samples, ):
-            raise self._refusal(
-                name, module, f'its losses have the shape '
-                f'{tuple(losses.shape)} for {num_samples} samples')
+            raise refusal(term.name, module, str(error)) from error
+        except Exception as error:
+            what = 'on a sample alone it fails' if rule is None else \
+                f'its rule `{rule.losses.__qualname__}` fails'
+            raise refusal(term.name, module, f'{what} with '
+                          f'{type(error).__name__}: {error}') from error
+        finally:
+            after.restore()
+        if losses.shape != (term.num_samples, ):
+            raise refusal(
+                term.name, module, f'it computes {losses.numel()} losses for '
+                f'{term.num_samples} samples: it compares them with each '
+                'other, or has several for a sample')
+        term.losses = losses.detach()
+        if term.counts is not None and term.mean_count is None:
+            term.mean_count = mean_count(term.counts)
         return losses
 
-    def _reduction(self, name: str, module: nn.Module, losses: Tensor,
-             output: Tensor) -> str:
-        """The reduction, from the first batch that shows it.
-
-        One sample, or a loss that is zero or not finite, does not show it.
-        """
-        if name in self._verified:
-            return self.reductions[name]
-        loss = output.detach().double().mean()
-        losses = losses.double()
-        mean, total = losses.mean(), losses.sum()
-        tolerance = 1e-2 if output.dtype in (torch.float16,
-                                             torch.bfloat16) else 1e-3
-        scale = losses.abs().mean()
-        is_mean = bool((loss - mean).abs() <= tolerance * scale)
-        is_sum = bool((loss - total).abs() <= tolerance * scale * len(losses))
-        if not loss.isfinite() or scale == 0 or len(losses) == 1:
-            return self.reductions.get(name, 'mean')
-        reduction = 'mean' if is_mean else 'sum' if is_sum else None
-        if reduction is None:
-            raise self._refusal(
-                name, module, f'its value {loss:.6g} is neither the mean '
-                f'{mean:.6g} nor the sum {total:.6g} of the losses of the '
-                'samples alone')
-        self.reductions[name] = reduction
-        self._verified.add(name)
-        if reduction == 'sum':
-            print_log(
-                f'The loss module `{name}` ({type(module).__name__}) sums '
-                'over the batch: on k of b samples it is multiplied by b/k.',
-                logger='current')
-        return reduction
+    @staticmethod
+    def _places_of_labels(term: Term, batch: Any) -> dict[str, Path] | None:
+        """Where in the batch of the data loader the labels of a call are."""
+        module = original(term.module)
+        rule = find_rule(module)[0]
+        assert rule is not None
+        labels = {name: value for name, value in
+                  rule.labels_of(module, *term.call).items()
+                  if value is not None}
+        places = {name: find_labels(batch, value)
+                  for name, value in labels.items()}
+        return None if None in places.values() else places
 
     @staticmethod
-    def _refusal(name: str, module: nn.Module, reason: str) -> ValueError:
-        return ValueError(
-            f'The module `{name}` ({type(module).__name__}) does not '
-            f'separate into the losses of the samples ({reason}): use another '
-            'loss, register a rule with ausam_mm.register_per_sample_loss, or '
-            'use SAM, which needs no per-sample losses.')
+    def _expect_counts(term: Term, record: PassRecord) -> None:
+        """What a module would divide by on the full batch, from its labels."""
+        assert term.reduction is not None
+        counts = None
+        if term.reduction.labels is not None:
+            counts = counts_at(record.batch, term.reduction.labels,
+                               original(term.module), record.batch_size)
+        if counts is not None:
+            term.mean_count = mean_count(counts)
+            term.expected = counts if record.positions is None \
+                else counts[record.positions]
 
-
-def one_by_one(module: nn.Module, args: tuple[Any, ...],
-               kwargs: dict[str, Any], num_samples: int) -> Tensor:
-    """The loss of each sample as the module's loss on it alone.
-
-    By torch.func.vmap where the module's code allows it, which costs about as
-    much as the batch loss, else in a loop.
-
-    Args:
-        module (nn.Module): A loss module that keeps no state.
-        args (tuple): What it was called with.
-        kwargs (dict): What it was called with by name.
-        num_samples (int): The size N of the first dimension of those tensors
-            that hold a slice for each sample.
-
-    Returns:
-        Tensor: The losses, shape (N, ).
-    """
-    if kwargs.get('avg_factor') is not None:
-        # Heads pass the number of samples, by which a sum is divided.
-        if kwargs['avg_factor'] != num_samples:
-            raise ValueError(f'its avg_factor is {kwargs["avg_factor"]} for '
-                             f'{num_samples} samples')
-        kwargs = dict(kwargs, avg_factor=1)
-    flat, rebuild = flatten((args, kwargs))
-    batched = [
-        isinstance(value, Tensor) and value.ndim > 0
-        and value.size(0) == num_samples for value in flat
-    ]
-    if not any(batched):
-        raise ValueError(f'none of its arguments holds {num_samples} samples')
-    slices = [value for value, is_ in zip(flat, batched) if is_]
-
-    def alone(*sample: Tensor) -> Tensor:
-        parts = iter(sample)
-        call = [
-            next(parts).unsqueeze(0) if is_ else value
-            for value, is_ in zip(flat, batched)
-        ]
-        args_, kwargs_ = rebuild(call)
-        loss: Tensor = module.forward(*args_, **kwargs_).mean()
-        return loss
-
-    if type(module) not in _NOT_MAPPABLE:
-        try:
-            losses: Tensor = torch.func.vmap(alone)(*slices)
-            return losses
-        except (RuntimeError, ValueError, IndexError) as error:
-            # Boolean masks and Python conditions on tensors cannot be mapped.
+    def _check_counts(self, term: Term, record: PassRecord) -> None:
+        """Checks that the labels of a call are those in the batch."""
+        counts = term.counts
+        if counts is None:
+            return
+        ignored = int((counts == 0).sum())
+        if ignored and not self._said_ignored:
+            self._said_ignored = True
             print_log(
-                f'{type(module).__name__} is evaluated sample by sample, '
-                f'since torch.func.vmap cannot map it ({type(error).__name__})'
-                '; a rule would be faster.',
-                logger='current')
-            _NOT_MAPPABLE.add(type(module))
-    return torch.stack([alone(*sample) for sample in zip(*slices)])
+                f'{ignored} samples of a batch have labels that '
+                f'`{term.name}` ignores: their loss is 0.', logger='current')
+        if record.num_samples == record.batch_size:
+            return
+        if term.expected is None and bool((counts != counts[0]).any()):
+            raise refusal(
+                term.name, term.module, 'it divides by a number of the full '
+                'batch, and the labels of the samples that are left out are '
+                'not in what the data loader returned')
+        if term.expected is not None and not torch.equal(
+                term.expected.to(counts), counts):
+            raise refusal(
+                term.name, term.module, 'the labels that it gets are not '
+                'those in the batch of the data loader')
+
+    @staticmethod
+    def _say(term: Term, call: Reduction) -> None:
+        """Logs what a user may not expect."""
+        if call.in_total == SUM:
+            print_log(
+                f'The loss module `{term.name}` '
+                f'({type(term.module).__name__}) sums over the batch: on k of '
+                'b samples it is multiplied by b/k.', logger='current')
+
+    @staticmethod
+    def warn_random(model: nn.Module) -> None:
+        """Warns that views of a batch cannot be compared."""
+        print_log(
+            f'{type(model).__name__} draws random numbers in its forward '
+            'pass, also in eval mode, so that it cannot be seen whether it '
+            'reorders samples or compares them with each other before its '
+            'loss modules: if it does, use SAM.',
+            logger='current', level=logging.WARNING)
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, list):
+        return [part.detach() for part in value]
+    return value.detach() if isinstance(value, Tensor) else value

@@ -178,9 +178,9 @@ class AUSAM(TwoPassOptimWrapper):
         """
         ascent, descent = (num_selected(ratio, size, self.least_samples)
                            for ratio in self.alpha)
-        # Until a full batch has shown how the loss reduces its samples', its
-        # scale on a sub-batch is unknown.
-        if self.in_warmup(number) or not self.reductions_known \
+        # Until full batches have shown how the loss is made of the samples',
+        # its scale on a sub-batch is unknown.
+        if self.in_warmup(number) or not self.losses_verified \
                 or ascent == size:
             return Selection.full_batch(size)
         if self.scores == 'loss':

@@ -377,6 +377,6 @@ def test_trainings_by_the_fsdp_strategy_resume_to_the_same_end(sharded, name):
         if name == 'AUSAM':
             assert len(whole['method']['history']['keys']) == SIZE
         assert whole['sharded_scaler']
-        assert whole['method'].pop('reductions') == \
-            resumed['method'].pop('reductions')
+        assert whole['method'].pop('loss_modules') == \
+            resumed['method'].pop('loss_modules')
         torch.testing.assert_close(whole, resumed, rtol=0, atol=0)

@@ -11,6 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ausam_mm.engine import step as engine
+from ausam_mm.engine.forward_state import ForwardState
+from ausam_mm.engine.isolation import StatisticsCopy
+from ausam_mm.losses.record import PassRecord, Reduction
 from ausam_mm.sampling import Selection, batch
 
 from .. import toy
@@ -58,9 +61,21 @@ def stand_in(monkeypatch, model, wrapper):
     monkeypatch.setattr(wrapper.base, 'backward', backward)
     monkeypatch.setattr(engine, 'get_random_states', lambda model: 'none')
     monkeypatch.setattr(engine, 'set_random_states', lambda states: None)
-    wrapper.reductions['loss_module'] = 'mean'
+    # No gradient has come through the loss modules.
+    monkeypatch.setattr(PassRecord, 'weighted_terms', lambda self: [
+        (term, torch.ones_like(term.output)) for term in self.terms])
+    monkeypatch.setattr(torch.autograd, 'grad', lambda total, leaves, **_: [
+        torch.ones_like(leaf) for leaf in leaves])
+    # What is judged on values is known already.
+    wrapper._forward_state = ForwardState(model)
+    wrapper._forward_state._saves = 2
+    wrapper._statistics = StatisticsCopy(model)
     if wrapper.needs_losses:
-        wrapper.per_sample_losses(model)._verified.add('loss_module')
+        losses = wrapper.per_sample_losses(model)
+        losses.calls['loss_module'] = Reduction('mean', batched=[True, True])
+        losses.verified = True
+        monkeypatch.setattr(losses, 'is_due', lambda step: False)
+        monkeypatch.setattr(losses, 'check', lambda record: None)
     if hasattr(wrapper, 'history'):
         monkeypatch.setattr(wrapper.history, 'update', lambda *args: None)
         monkeypatch.setattr(wrapper, 'select', lambda data: Selection(

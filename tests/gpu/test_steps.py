@@ -169,7 +169,8 @@ def test_a_resumed_training_ends_as_the_uninterrupted_one(
                 type='AUSAMBatchSampler')
         run.train()
         method = run.optim_wrapper.method_state()
-        assert method.pop('reductions') == dict(loss_module='mean')
+        assert method.pop('loss_modules')['calls']['loss_module'][
+            'in_total'] == 'mean'
         ends.append((vector(run.model), method,
                      run.optim_wrapper.loss_scaler.state_dict()))
     torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)

@@ -180,7 +180,7 @@ def test_r_0_trains_as_without_infobatch_bit_for_bit(tmp_path, wrapper):
             model=build(norm=True, dropout=0.1), exact=True, **options)
         assert run.iter == 3 * 8
         states.append([run.model.state_dict(), run.optim_wrapper.state_dict()])
-        states[-1][1].get('ausam_mm', {}).pop('reductions', None)
+        states[-1][1].get('ausam_mm', {}).pop('loss_modules', None)
     torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
@@ -302,7 +302,8 @@ def test_a_checkpoint_holds_tensors_and_primitives_of_infobatch(tmp_path):
     torch.save(checkpoint['ausam_mm_info_batch'], tmp_path / 'state.pth')
     state = torch.load(tmp_path / 'state.pth', weights_only=True)
     assert len(state['losses']) == SIZE
-    assert state['reductions'] == dict(loss_module='mean')
+    assert state['loss_modules']['calls']['loss_module'][
+        'in_total'] == 'mean'
 
 
 @pytest.mark.parametrize('before,message', [

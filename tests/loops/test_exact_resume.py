@@ -49,7 +49,7 @@ def assert_same_ending(whole, resumed, stop):
     """Weights, momentum, table, counters, and what was logged since."""
     states = [[run.model.state_dict(), run.optim_wrapper.state_dict()]
               for run in (whole, resumed)]
-    reductions = [state[1].get('ausam_mm', {}).pop('reductions', None)
+    reductions = [state[1].get('ausam_mm', {}).pop('loss_modules', None)
                   for state in states]
     assert reductions[0] == reductions[1]
     torch.testing.assert_close(*states, rtol=0, atol=0)

@@ -1,11 +1,17 @@
 """Every loss module of mmpretrain and mmpose, with made-up arguments."""
 
+from contextlib import contextmanager
+
 import torch
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from torch import nn
+from torch.utils._pytree import tree_map
 
-from ausam_mm.losses import PerSampleLosses
-from ausam_mm.losses.per_sample import PassRecord
+from ausam_mm.engine.aside import Aside
+from ausam_mm.engine.forward_state import ForwardState
+from ausam_mm.losses import PassRecord, PerSampleLosses
+from ausam_mm.undo import Undo
 
 N, C, K = 6, 5, 7
 
@@ -103,16 +109,34 @@ MMPOSE = [
 
 REFUSED = [
     ('mmpretrain', 'SeesawLoss', dict(num_classes=C), (SCORES, LABELS)),
-    ('mmpretrain', 'PixelReconstructionLoss', dict(criterion='L1'),
-     (rand(N, 4, 12), rand(N, 4, 13)[..., :12], MULTI[:, :4])),
-    ('mmpose', 'SoftWeightSmoothL1Loss',
-     dict(use_target_weight=True, supervise_empty=False),
-     (*POINTS, WEIGHTS)),
-    ('mmpose', 'FocalHeatmapLoss', {}, (*HEATMAPS, WEIGHTS)),
     ('mmpose', 'MPJPEVelocityJointLoss', {}, POINTS),
     ('mmpose', 'BoneLoss', dict(joint_parents=[0, 0, 1, 2, 3, 4, 5]),
      POINTS),
     ('mmpose', 'InfoNCELoss', {}, (SCORES, )),
+]
+
+# Divided by a number of the batch, which the labels tell.
+PEAKS = (rand(N, K, 8, 6) > 0.9).float() + rand(N, K, 8, 6).clamp(max=0.5)
+COUNTED = [
+    ('torch', 'CrossEntropyLoss', dict(weight=torch.arange(1., C + 1)),
+     (SCORES, LABELS)),
+    ('torch', 'CrossEntropyLoss', dict(ignore_index=2), (SCORES, LABELS)),
+    ('torch', 'CrossEntropyLoss', dict(
+        ignore_index=0, label_smoothing=0.1,
+        weight=torch.arange(1., C + 1)), (SCORES, LABELS)),
+    ('torch', 'NLLLoss', dict(weight=torch.arange(1., C + 1)),
+     (SCORES.log_softmax(1), LABELS)),
+    ('torch', 'CrossEntropyLoss', dict(ignore_index=1),
+     (rand(N, C, 4), torch.arange(4 * N).reshape(N, 4) % C)),
+    ('mmpretrain', 'PixelReconstructionLoss', dict(criterion='L1'),
+     (rand(N, 4, 12), rand(N, 4, 13)[..., :12], MULTI[:, :4])),
+    ('mmpretrain', 'CosineSimilarityLoss', {},
+     (rand(N, 4, 12), rand(N, 4, 13)[..., :12], MULTI[:, :4])),
+    ('mmpose', 'SoftWeightSmoothL1Loss',
+     dict(use_target_weight=True, supervise_empty=False),
+     (*POINTS, WEIGHTS)),
+    ('mmpose', 'FocalHeatmapLoss', {},
+     (HEATMAPS[0].clamp(0.1, 0.9), PEAKS.clamp(max=1), WEIGHTS)),
 ]
 
 # Refused by what they are, whatever they are called with.
@@ -135,16 +159,24 @@ CASES = [('mmpretrain', *case) for case in MMPRETRAIN] + \
     [('mmpose', *case, {}) for case in MMPOSE]
 
 
-class Holder(nn.Module):
+class Holder(BaseModel):
     """A model of which only the loss module matters."""
 
     def __init__(self, loss):
         super().__init__()
         self.loss_module = loss
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, args, kwargs):
+        if 'avg_factor' in kwargs:  # heads give the number of samples
+            kwargs = dict(kwargs, avg_factor=len(args[0]))
+        return dict(loss=self.loss_module(*args, **kwargs))
 
 
 def is_known(package, kind):
     """Whether the installed release of a library has a loss or a head."""
+    if package == 'torch':
+        return True
     __import__(f'{package}.models')
     registry = __import__(f'{package}.registry').registry.MODELS
     return kind in registry.module_dict
@@ -152,17 +184,44 @@ def is_known(package, kind):
 
 def build_loss(package, kind, options):
     """A loss module of a library."""
+    if package == 'torch':
+        return getattr(nn, kind)(**options)
     init_default_scope(package)
     from mmengine.registry import MODELS
     return MODELS.build(dict(type=f'{package}.{kind}', **options))
 
 
-def watched(module, args, kwargs, **record):
-    """Calls a module as a pass does: output, record, and what watched it."""
+def watched(module, args, kwargs, batch=None, **record):
+    """Calls a module as a step does, on a batch that was judged.
+
+    Returns:
+        tuple: What the model went on with, the record, what watched it.
+    """
+    model = Holder(module)
+    losses, state = PerSampleLosses(model), ForwardState(model)
     record = PassRecord(**{**dict(num_samples=N, batch_size=N), **record})
-    losses = PerSampleLosses(Holder(module), {})
+    call = (args, kwargs), {}
+    size = record.num_samples
+    if size > 1:
+        with losses.watch(lambda: records[-1]):
+            records = []
+
+            @contextmanager
+            def watch(other):
+                records.append(other)
+                yield
+
+            state.save()
+            Aside(model, model, losses, state, watch, Undo()).judge(
+                call, size, batch)
+    args = tree_map(lambda arg: arg.detach().requires_grad_()
+                    if isinstance(arg, torch.Tensor)
+                    and arg.is_floating_point()
+                    and not arg.requires_grad else arg, args)
     with losses.watch(lambda: record):
-        output = module(*args, **kwargs)
+        output = model(args, kwargs)['loss']
+    output.mean().backward(retain_graph=True)
+    losses.check(record)
     return output, record, losses
 
 

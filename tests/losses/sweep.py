@@ -23,6 +23,7 @@ import ausam_mm  # noqa: F401
 from .head_cases import MMPOSE, MMPRETRAIN, Case, images
 from .loss_cases import CASES as LOSSES
 from .loss_cases import (
+    COUNTED,
     NOT_TRIED,
     REFUSED,
     WHOLE_BATCH,
@@ -171,7 +172,7 @@ def forgotten(library: str) -> list[str]:
     __import__(f'{library}.models')
     registry = __import__(f'{library}.registry').registry.MODELS
     tried = {case.head['type'] for case in CASES[library]} | set(NOT_TRIED)
-    tried |= {case[1] for case in LOSSES + REFUSED + WHOLE_BATCH
+    tried |= {case[1] for case in LOSSES + COUNTED + REFUSED + WHOLE_BATCH
               if case[0] == library}
     return sorted(
         name for name, kind in registry.module_dict.items()

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 import ausam_mm
-from ausam_mm.losses import PerSampleLosses, per_sample
-from ausam_mm.losses.per_sample import PassRecord
+from ausam_mm.losses import rules as registry
 
 from ..toy import batch, build, wrap
+from .loss_cases import N, watched
 
-N, CLASSES = 6, 3
+CLASSES = 3
 
 
 class MarginCriterion(nn.Module):
@@ -37,8 +37,8 @@ class MarginCriterion(nn.Module):
 @pytest.fixture
 def rules(monkeypatch):
     """The rules, whose changes end with the test."""
-    rules = dict(per_sample._RULES)
-    monkeypatch.setattr(per_sample, '_RULES', rules)
+    rules = dict(registry._RULES)
+    monkeypatch.setattr(registry, '_RULES', rules)
     return rules
 
 
@@ -47,15 +47,6 @@ def rule(rules):
     @ausam_mm.register_per_sample_loss(MarginCriterion)
     def margin_criterion(module, scores, labels):
         return module.margins(scores, labels).sum(1)
-
-
-def watched(module, *args, weights=None):
-    """Output, record of a pass over N samples, and the found reduction."""
-    losses = PerSampleLosses(nn.ModuleDict(dict(criterion=module)), {})
-    record = PassRecord(N, N, weights)
-    with losses.watch(lambda: record):
-        output = module(*args)
-    return output, record, losses.reductions['criterion']
 
 
 def arguments():
@@ -71,9 +62,10 @@ def test_the_rule_gives_the_module_s_loss_on_each_sample_alone(
     scores, labels = arguments()
     alone = torch.stack([
         module(scores[i:i + 1], labels[i:i + 1]) for i in range(N)]).detach()
-    output, record, found = watched(module, scores, labels)
+    output, record, losses = watched(module, (scores, labels), {})
     torch.testing.assert_close(record.losses, alone)
-    assert found == reduction and alone.std() > 0
+    assert losses.reductions == dict(loss_module=reduction)
+    assert alone.std() > 0
     assert torch.equal(output, module(scores, labels))
 
 
@@ -82,7 +74,7 @@ def test_the_rule_s_losses_carry_gradients_with_weights(rule):
     scores, labels = arguments()
     expected, = torch.autograd.grad(module(scores, labels), scores)
     output, *_ = watched(
-        module, scores, labels, weights=torch.full((N, ), 1 / N))
+        module, (scores, labels), {}, weights=torch.full((N, ), 1 / N))
     found, = torch.autograd.grad(output, scores)
     torch.testing.assert_close(found, expected)
 

@@ -8,16 +8,15 @@ import torch
 from torch import nn
 
 import ausam_mm
-from ausam_mm.losses import PerSampleLosses
+from ausam_mm.losses import PassRecord, PerSampleLosses
 
 from .loss_cases import (
     CASES,
+    COUNTED,
     HEATMAPS,
-    LABELS,
     MMPOSE,
     POINTS,
     REFUSED,
-    SCORES,
     WHOLE_BATCH,
     C,
     Holder,
@@ -53,7 +52,7 @@ def test_per_sample_losses_are_those_of_the_module_on_each_sample_alone(
         or options.get('size_average') is False
     assert losses.reductions == {'loss_module': 'sum' if sums else 'mean'}
     assert torch.equal(output, module(*args, **kwargs))
-    assert record.losses.std() > 0
+    assert record.losses.std() > 0 and losses.verified
 
 
 @pytest.mark.parametrize(
@@ -73,6 +72,7 @@ def test_weights_of_1_by_b_give_the_loss_and_gradient_of_the_batch(
     # Equal weights 1 / b are the batch loss, for means and for sums.
     output, _, _ = watched(
         module, args, kwargs, weights=torch.full((N, ), 1 / N))
+    output = output.mean()
     torch.testing.assert_close(output, loss, rtol=1e-4, atol=1e-6)
     for a, b in zip(torch.autograd.grad(output, leaves), expected):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
@@ -90,6 +90,36 @@ def test_losses_that_are_not_separable_are_refused_by_name(
     assert 'register_per_sample_loss' in message and 'SAM' in message
 
 
+@pytest.mark.parametrize('package,kind,options,args', COUNTED,
+                         ids=[f'{c[1]}-{"-".join(c[2])}' for c in COUNTED])
+def test_a_count_that_labels_tell_divides_also_the_losses_of_a_part(
+        package, kind, options, args):
+    """By the count of the full batch: the sample's loss is s_i * b / P."""
+    torch.manual_seed(0)
+    module = build_loss(package, kind, options)
+    pred = args[0].clone().requires_grad_()
+    loss = module(pred, *args[1:])
+    expected, = torch.autograd.grad(loss, pred)
+    labels = list(args[1:])
+    _, record, losses = watched(module, (pred, *labels), {}, batch=labels)
+    assert losses.calls['loss_module'].of_module == 'count'
+    assert losses.calls['loss_module'].labels is not None
+    torch.testing.assert_close(record.losses.mean(), loss.detach())
+
+    # Each sample alone, weighted by 1: their mean is the batch's.
+    gradient = torch.zeros_like(pred)
+    for i in range(N):
+        alone = PassRecord(1, N, batch=labels, positions=torch.tensor([i]))
+        model = losses.model
+        with losses.watch(lambda record=alone: record):
+            part = model(one((pred, *labels), i), {})['loss']
+        gradient += torch.autograd.grad(part, pred)[0] / N
+        losses.check(alone)
+        torch.testing.assert_close(alone.losses, record.losses[i:i + 1])
+        assert part.isfinite()
+    torch.testing.assert_close(gradient, expected)
+
+
 @pytest.mark.parametrize('package,kind,options', WHOLE_BATCH)
 def test_losses_of_whole_batches_are_refused_before_their_numbers_are_seen(
         package, kind, options):
@@ -101,19 +131,19 @@ def test_losses_of_whole_batches_are_refused_before_their_numbers_are_seen(
 
 def test_a_registered_rule_lifts_a_refusal():
     module = build_loss('mmpretrain', 'SeesawLoss', dict(num_classes=C))
-    rules = ausam_mm.losses.per_sample._RULES
+    rules = ausam_mm.losses.rules._RULES
     before = dict(rules)
     try:
         ausam_mm.register_per_sample_loss(type(module))(
             lambda module, scores, labels: nn.functional.cross_entropy(
                 scores, labels, reduction='none'))
-        losses = PerSampleLosses(Holder(module), {})
+        losses = PerSampleLosses(Holder(module))
         assert list(losses.modules) == ['loss_module']
     finally:
         rules.clear()
         rules.update(before)
     with pytest.raises(ValueError, match='SeesawLoss'):
-        PerSampleLosses(Holder(module), {})
+        PerSampleLosses(Holder(module))
 
 
 class BatchNormalized(nn.Module):
@@ -125,19 +155,8 @@ class BatchNormalized(nn.Module):
 
 
 def test_an_unknown_loss_that_is_neither_mean_nor_sum_is_refused():
-    with pytest.raises(ValueError, match='neither the mean .* nor the sum'):
+    with pytest.raises(ValueError, match='neither the mean nor the sum'):
         watched(BatchNormalized(), POINTS, {})
-
-
-def test_weighted_torch_cross_entropy_is_refused():
-    """It divides by the weights of the batch's labels."""
-    loss = nn.CrossEntropyLoss(weight=torch.arange(1., C + 1))
-    with pytest.raises(ValueError, match='CrossEntropyLoss'):
-        watched(loss, (SCORES, LABELS), {})
-    _, record, _ = watched(nn.CrossEntropyLoss(), (SCORES, LABELS), {})
-    torch.testing.assert_close(
-        record.losses,
-        nn.functional.cross_entropy(SCORES, LABELS, reduction='none'))
 
 
 class CountingLoss(nn.Module):
@@ -152,7 +171,7 @@ class CountingLoss(nn.Module):
 
 
 def test_a_registered_rule_is_used():
-    rules = ausam_mm.losses.per_sample._RULES
+    rules = ausam_mm.losses.rules._RULES
     before = dict(rules)
     try:
 
@@ -164,7 +183,8 @@ def test_a_registered_rule_is_used():
         _, record, losses = watched(CountingLoss(), POINTS, {})
         torch.testing.assert_close(
             record.losses, (POINTS[0] - POINTS[1]).abs().flatten(1).sum(1))
-        assert CountingLoss.calls == 2  # the module's own, and the rule's
+        # The module's own and the rule's, in the pass and on three views.
+        assert CountingLoss.calls == 2 * 4
         assert losses.reductions == {'loss_module': 'mean'}
     finally:
         rules.clear()
@@ -181,8 +201,8 @@ def test_a_subset_of_a_sum_is_scaled_to_the_batch():
 def test_a_batch_of_one_sample_decides_no_reduction():
     module = build_loss('mmpose', 'KeypointMSELoss', {})
     args = tuple(h[:1] for h in HEATMAPS)
-    _, record, losses = watched(module, args, {}, num_samples=1)
-    assert not losses.reductions_known and record.losses.shape == (1, )
+    _, record, losses = watched(module, args, {}, num_samples=1, batch_size=1)
+    assert not losses.verified and record.losses.shape == (1, )
 
 
 def test_only_the_outermost_loss_modules_count():

@@ -120,7 +120,8 @@ def test_alpha_of_a_quarter_and_1_is_sam_with_a_smaller_first_pass():
         warmup_iters=1)
     seen = []
     model.net.register_forward_hook(
-        lambda module, args, output: seen.append(len(output)))
+        lambda module, args, output: seen.append(len(output))
+        if module[1].training else None)
     optimizer = reference_optimizer(reference)
     model.train_step(batch(0), wrapper)
     reference_step(reference, optimizer, batch(0), 0.3)

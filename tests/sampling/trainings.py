@@ -69,7 +69,7 @@ def train(work_dir, wrapper=PAPER, in_loader=True, stop=None, hooks=(),
 def state(run):
     """Weights and everything that the wrapper keeps."""
     wrapper = run.optim_wrapper.state_dict()
-    assert wrapper['ausam_mm'].pop('reductions')
+    assert wrapper['ausam_mm'].pop('loss_modules')
     return [run.model.state_dict(), wrapper]
 
 

@@ -1,0 +1,158 @@
+"""Forward passes aside: they show losses and leave no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..losses import PassRecord, PerSampleLosses
+from ..sampling import take
+from ..undo import Undo
+from .capture import Call
+from .forward_state import ForwardState
+from .isolation import (
+    eval_mode,
+    frozen_statistics,
+    get_random_states,
+    set_random_states,
+    unsynchronized,
+)
+
+Look = Callable[[torch.Tensor | None, str], PassRecord]
+
+
+@dataclass
+class Aside:
+    """What it takes to run a model once more, inside its forward pass.
+
+    Attributes:
+        model (nn.Module): The outermost model.
+        inner (nn.Module): The model without its distributed wrapper.
+        losses (PerSampleLosses): What reads the losses of its samples.
+        state (ForwardState): What its forward pass changes, saved.
+        watch (Callable): The context in which loss modules fill a record.
+        undo (Undo): Keeps what a pass changes for a while.
+    """
+    model: nn.Module
+    inner: nn.Module
+    losses: PerSampleLosses
+    state: ForwardState
+    watch: Callable[[PassRecord], AbstractContextManager[None]]
+    undo: Undo
+
+    def run(self, call: Call, record: PassRecord, mode: str = 'train',
+            with_graph: bool = False) -> None:
+        """Fills a record by a forward pass.
+
+        Args:
+            call (tuple): The arguments of the model.
+            record (PassRecord): The record, with ``aside``.
+            mode (str): 'train'; 'layers' for normalization and dropout as in
+                evaluation, or 'eval' for the whole model. Defaults to
+                'train'.
+            with_graph (bool): Whether the pass builds the graph of a backward
+                pass, also before the loss modules, for models that use it.
+                Defaults to False.
+        """
+        args, kwargs = call
+        with ExitStack() as stack:
+            enter = stack.enter_context
+            enter(unsynchronized(self.model, self.undo))
+            enter(frozen_statistics(self.inner, self.undo))
+            if mode != 'train':
+                enter(eval_mode(self.inner, self.undo, mode == 'eval',
+                                self.losses.modules.values()))
+            enter(self.undo.scope())
+            self.undo.keep(self.state.reset)
+            enter(self.watch(record))
+            # From the first loss module on, its hook enables gradients.
+            enter(torch.set_grad_enabled(with_graph))
+            self.model(*args, **kwargs)
+        # Older PyTorch would give the next pass the weights that it cast
+        # here, which have no gradient (pytorch/pytorch#112583).
+        torch.clear_autocast_cache()
+
+    def judge(self, call: Call, size: int, batch: Any) -> None:
+        """Finds out how the total loss is made of the samples' losses.
+
+        The batch is compared with two unequal parts of it, in another order.
+
+        Args:
+            call (tuple): The arguments of the model.
+            size (int): Samples in it, at least 2.
+            batch (Any): The batch of the data loader.
+
+        Raises:
+            ValueError: If it is not separable.
+        """
+        drawn = get_random_states(self.inner)
+
+        def look(positions: torch.Tensor | None, mode: str) -> PassRecord:
+            number, seen = size, call
+            if positions is not None:
+                number = len(positions)
+                seen = (take(call[0], positions, size),
+                        take(call[1], positions, size))
+            record = PassRecord(number, number, batch=batch,
+                                positions=positions, aside=True, to_judge=True)
+            try:
+                self.run(seen, record, mode)
+            except ValueError:
+                raise
+            except Exception:  # it needs gradients in its forward pass
+                record.terms.clear()
+                self.run(seen, record, mode, with_graph=True)
+            return record
+
+        try:
+            mode, full = self._quiet(look)
+            parts = []
+            if mode is None:
+                self.losses.warn_random(self.inner)
+            else:
+                parts = [self._part(look, positions, mode, size)
+                         for positions in _parts(size)]
+        finally:
+            set_random_states(drawn)
+        self.losses.judge(full, parts)
+
+    def _quiet(self, look: Look) -> tuple[str | None, PassRecord]:
+        """A mode in which the model draws nothing, and a pass in it."""
+
+        def is_quiet(mode: str) -> tuple[bool, PassRecord]:
+            before = get_random_states(self.inner)
+            record = look(None, mode)
+            return get_random_states(self.inner).same_as(before), record
+
+        quiet, full = is_quiet('layers')
+        if quiet:
+            return 'layers', full
+        try:
+            quiet, other = is_quiet('eval')
+        except Exception:  # it has other outputs in eval mode
+            return None, full
+        same = [term.key for term in other.terms] == [
+            term.key for term in full.terms]
+        return ('eval', other) if quiet and same else (None, full)
+
+    def _part(self, look: Look, positions: torch.Tensor, mode: str,
+              size: int) -> PassRecord:
+        try:
+            return look(positions, mode)
+        except Exception as error:
+            raise ValueError(
+                f'{type(self.inner).__name__} fails on {len(positions)} of '
+                f'{size} samples of a batch ({type(error).__name__}: {error}),'
+                ' so that none can be left out: use SAM.') from error
+
+
+def _parts(size: int) -> list[torch.Tensor]:
+    """Positions of a half and of a quarter of a batch, in another order."""
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(size))
+    half = max(1, size // 2)
+    return [order[:half], order[half:half + max(1, size // 4)]]
