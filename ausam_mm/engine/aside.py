@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..losses import PassRecord, PerSampleLosses
+from ..losses.judge import same_losses
 from ..sampling import take
 from ..undo import Undo
 from .capture import Call
@@ -113,7 +114,7 @@ class Aside:
             mode, full = self._quiet(look)
             parts = []
             if mode is None:
-                self.losses.warn_random(self.inner)
+                self.losses.warn_random()
             else:
                 parts = [self._part(look, positions, mode, size)
                          for positions in _parts(size)]
@@ -135,10 +136,13 @@ class Aside:
         try:
             quiet, other = is_quiet('eval')
         except Exception:  # it has other outputs in eval mode
-            return None, full
-        same = [term.key for term in other.terms] == [
-            term.key for term in full.terms]
-        return ('eval', other) if quiet and same else (None, full)
+            quiet, other = False, full
+        if quiet and [term.key for term in other.terms] == [
+                term.key for term in full.terms]:
+            return 'eval', other
+        # MoCo shuffles its samples and brings them back.
+        same = same_losses(full, look(None, 'layers'))
+        return 'layers' if same else None, full
 
     def _part(self, look: Look, positions: torch.Tensor, mode: str,
               size: int) -> PassRecord:

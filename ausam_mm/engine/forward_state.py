@@ -114,7 +114,8 @@ class ForwardState:
         self.moving: set[str] = set()  # names of what is known to change
         self.call_moves = False  # whether the model changes its inputs
         self._slots: list[_Slot] = []
-        self._made: list[_Slot] = []  # what one pass has made of them
+        # What the first pass has made of them, once they are rewound.
+        self._made: list[_Slot] | None = None
         self._everything = False
         self._saves = 0
 
@@ -134,7 +135,7 @@ class ForwardState:
         everything = everything or self._saves < 2 \
             or self._saves % _INTERVAL == 0
         self._saves += 1
-        self._made = []
+        self._made = None
         if everything:
             self._slots = list(self._find())
         elif self._everything:
@@ -172,8 +173,10 @@ class ForwardState:
         return []
 
     def advance(self) -> None:
-        """Makes everything what the first pass made of it."""
-        made, self._made = self._made, []
+        """Makes everything what the first pass made of it, if rewound."""
+        made, self._made = self._made, None
+        if made is None:
+            return
         for slot in made:
             slot.restore()
         done = {slot.name for slot in made}
@@ -264,5 +267,5 @@ def _same_items(ones: Any, others: Any) -> bool:
         return list(map(id, ones)) == list(map(id, others)) and \
             list(map(id, ones.values())) == list(map(id, others.values()))
     if isinstance(ones, set):
-        return ones == others
+        return bool(ones == others)
     return list(map(id, ones)) == list(map(id, others))

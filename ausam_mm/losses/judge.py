@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ class Verdict:
 
 
 def judge(full: PassRecord, parts: list[PassRecord],
-          evaluate: Callable[[Term, list[bool]], None]) -> Verdict:
+          evaluate: Callable[[Term, list[bool]], Any]) -> Verdict:
     """Finds out how the total loss is made of the losses of the samples.
 
     Args:
@@ -129,6 +130,14 @@ def outside(record: PassRecord) -> tuple[float, float]:
     size = total.abs() + sum((part.abs() for part in parts),
                              torch.zeros_like(total))
     return float(rest), float(size) * sum_tolerance(record.total)
+
+
+def same_losses(one: PassRecord, other: PassRecord) -> bool:
+    """Whether two passes over a batch returned the same from loss modules."""
+    return len(one.terms) == len(other.terms) and all(
+        torch.allclose(a.output, b.output, rtol=view_tolerance(a.output),
+                       atol=1e-9, equal_nan=True)
+        for a, b in zip(one.terms, other.terms))
 
 
 def sum_tolerance(value: Tensor) -> float:

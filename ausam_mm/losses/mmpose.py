@@ -84,11 +84,11 @@ def peaks(module: Any, target: Tensor, target_weights: Tensor | None,
                           counts=peaks)
 def focal_heatmap_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
     """It is divided by the number of joints in the batch, if there is any."""
-    arguments = dict(target_weights=None, mask=None)
-    arguments.update(call_arguments(module, args, kwargs))
+    arguments = call_arguments(module, args, kwargs)
     losses = one_by_one(module, args, kwargs, len(arguments['target']))
-    del arguments['output']
-    return losses * peaks(module, **arguments).clamp(min=1)
+    return losses * peaks(
+        module, arguments['target'], arguments.get('target_weights'),
+        arguments.get('mask')).clamp(min=1)
 
 
 @register_per_sample_loss('mmpose.MPJPEVelocityJointLoss')

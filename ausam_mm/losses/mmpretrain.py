@@ -65,4 +65,5 @@ def masked_loss(module: Any, *args: Any, **kwargs: Any) -> Tensor:
     # A sample without a one is 0/0 alone.
     empty = (ones == 0).reshape(num, *[1] * (mask.ndim - 1))
     arguments['mask'] = torch.where(empty, 1, mask)
-    return one_by_one(module, (), arguments, num) * ones
+    losses: Tensor = one_by_one(module, (), arguments, num) * ones
+    return losses

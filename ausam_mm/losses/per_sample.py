@@ -396,9 +396,11 @@ class PerSampleLosses:
         labels = {name: value for name, value in
                   rule.labels_of(module, *term.call).items()
                   if value is not None}
-        places = {name: find_labels(batch, value)
-                  for name, value in labels.items()}
-        return None if None in places.values() else places
+        found = {name: find_labels(batch, value)
+                 for name, value in labels.items()}
+        places = {name: place for name, place in found.items()
+                  if place is not None}
+        return places if len(places) == len(labels) else None
 
     @staticmethod
     def _expect_counts(term: Term, record: PassRecord) -> None:
@@ -446,15 +448,15 @@ class PerSampleLosses:
                 f'({type(term.module).__name__}) sums over the batch: on k of '
                 'b samples it is multiplied by b/k.', logger='current')
 
-    @staticmethod
-    def warn_random(model: nn.Module) -> None:
-        """Warns that views of a batch cannot be compared."""
-        print_log(
-            f'{type(model).__name__} draws random numbers in its forward '
-            'pass, also in eval mode, so that it cannot be seen whether it '
-            'reorders samples or compares them with each other before its '
-            'loss modules: if it does, use SAM.',
-            logger='current', level=logging.WARNING)
+    def warn_random(self) -> None:
+        """Warns, once, that views of a batch cannot be compared."""
+        if not self.calls:
+            print_log(
+                f'{type(self.model).__name__} draws random numbers in its '
+                'forward pass, also in eval mode, so that it cannot be seen '
+                'whether it reorders samples or compares them with each '
+                'other before its loss modules: if it does, use SAM.',
+                logger='current', level=logging.WARNING)
 
 
 def _detached(value: Any) -> Any:

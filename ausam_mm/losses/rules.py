@@ -137,12 +137,13 @@ def refusal(name: str, module: nn.Module, reason: str) -> ValueError:
     """The error of a loss that is not separable.
 
     Args:
-        name (str): Name of the module in the model.
+        name (str): Name of the module in the model; '' for the model.
         module (nn.Module): The module.
         reason (str): What a person understands, as a clause.
     """
+    what = f'module `{name}`' if name else 'model'
     return ValueError(
-        f'The module `{name}` ({type(module).__name__}) does not '
+        f'The {what} ({type(module).__name__}) does not '
         f'separate into the losses of the samples ({reason}): use another '
         'loss, register a rule with ausam_mm.register_per_sample_loss, or '
         'use SAM, which needs no per-sample losses.')

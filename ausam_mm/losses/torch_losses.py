@@ -26,7 +26,7 @@ def label_weights(module: Any, target: Tensor) -> Tensor | None:
     if module.reduction != 'mean' or target.is_floating_point():
         return None
     kept = target != module.ignore_index
-    weights = kept.float() if module.weight is None else \
+    weights: Tensor = kept.float() if module.weight is None else \
         module.weight[target.where(kept, 0)] * kept
     return weights.reshape(len(target), -1).sum(1)
 
