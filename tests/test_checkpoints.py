@@ -154,6 +154,21 @@ def test_all_that_mmengine_writes_loads_and_is_saved_as_it_was(
     assert type(history.data[0]) is np.ndarray
 
 
+@pytest.mark.parametrize('zipped', [True, False])
+def test_published_weights_load(zipped, tmp_path):
+    """With text and numbers, in the format before PyTorch 1.6, too."""
+    weights = Predictor().state_dict()
+    content = dict(state_dict=weights, meta=dict(
+        CLASSES=['cat', 'dog'], config='model = dict()', epoch=100, lr=[0.1],
+        env_info='PyTorch: 1.5.0', hook_msgs=dict(best=np.float64(0.5))))
+    path = tmp_path / 'published.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with checkpoint_loading():
+        loaded = load(path)
+    assert same(loaded, content)
+    assert loaded['state_dict']._metadata == weights._metadata
+
+
 def test_what_could_run_code_is_refused_by_its_name(tmp_path):
     path = save_payload(tmp_path / 'bad.pth', tmp_path / 'marker')
     with checkpoint_loading(), pytest.raises(

@@ -146,10 +146,10 @@ def model_parser(doc: str | None,
     parser.add_argument('config', help='a file, or package::path')
     if checkpoint:
         parser.add_argument('checkpoint', help='the checkpoint file')
-        add_trust(parser)
         parser.add_argument('--seed', type=int, default=0)
     else:
-        parser.set_defaults(checkpoint=None, trust_checkpoint=False, seed=0)
+        parser.set_defaults(checkpoint=None, seed=0)
+    add_trust(parser)
     parser.add_argument('--image-size', type=positive, default=256,
                         help='sides of made-up images before the pipeline '
                         '(256)')
