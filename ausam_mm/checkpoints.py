@@ -190,13 +190,16 @@ def checkpoint_loading(trust: bool = False) -> Iterator[None]:
             PyTorch is older than 2.6.
 
     Example:
+        >>> import io
         >>> import torch
         >>> from mmengine.logging import HistoryBuffer
         >>> from ausam_mm import checkpoint_loading
-        >>> path = getfixture('tmp_path') / 'epoch_1.pth'
-        >>> torch.save(dict(loss=HistoryBuffer([1.], [1])), path)
+        >>> file = io.BytesIO()
+        >>> torch.save(dict(loss=HistoryBuffer([1., 2.], [1, 1])), file)
+        >>> _ = file.seek(0)
         >>> with checkpoint_loading():
-        ...     checkpoint = torch.load(path)
+        ...     print(torch.load(file)['loss'].max())
+        2.0
     """
     load = torch.load
     torch.load = functools.partial(
