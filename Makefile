@@ -53,7 +53,8 @@ gpu: $(VENV)/.installed
 # models and hooks are what they are under the other names.
 upstream:
 	$(MAKE) venv VENV=.venv-upstream MM=upstream
-	$(CPU) .venv-upstream/bin/$(PYTEST) tests/test_compat.py tests/hooks tests/loops \
+	$(CPU) .venv-upstream/bin/$(PYTEST) tests/test_compat.py tests/test_checkpoints.py \
+		tests/tools/test_trust.py tests/hooks tests/loops \
 		tests/sampling/test_batch_sampler_resume.py tests/engine/test_models.py tests/losses \
 		tests/tools/test_tools.py::test_configs_train_resume_and_test
 

@@ -6,6 +6,7 @@ nor its own ``ausam_mm.quantization``: each costs only those who use it.
 """
 
 from . import compat
+from .checkpoints import UntrustedCheckpointError, checkpoint_loading
 from .config import set_optim_wrapper
 from .engine import TwoPassOptimWrapper
 from .hooks import InfoBatchHook
@@ -39,7 +40,8 @@ __all__ = [
     'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop', 'FSAM',
     'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'LookSAM', 'MSAM',
     'MobileNetV2_CIFAR', 'PytorchCVBackbone', 'ResumableFSDPStrategy', 'SAM',
-    'SSSAM', 'SampleHistory', 'TwoPassOptimWrapper', 'VSAM', '__version__',
+    'SSSAM', 'SampleHistory', 'TwoPassOptimWrapper',
+    'UntrustedCheckpointError', 'VSAM', '__version__', 'checkpoint_loading',
     'compat', 'refuse_per_sample_loss', 'register_per_sample_loss',
     'set_optim_wrapper'
 ]

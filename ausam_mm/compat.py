@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from mmengine.utils import digit_version
 
+from .checkpoints import MMENGINES
+
 # What these modules of mmpose 1.3.2 import unguarded at their top.
 _UNGUARDED = {
     'mmpose.models.heads.hybrid_heads.rtmo_head': 'mmdet.utils',
@@ -118,31 +120,19 @@ class _Finder:
         return spec
 
 
-def _method_of_history_buffer(owner: type, name: str) -> Any:
-    """A safe ``getattr`` for checkpoints, which could misuse Python's."""
-    from mmengine.logging import HistoryBuffer
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise ImportError(f'A checkpoint may not name {owner!r}.{name}.')
-    return getattr(owner, name)
-
-
 def _allow_mmengines_checkpoints() -> None:
     """Allows PyTorch to load the classes in MMEngine's checkpoints.
 
-    They are the history of the logged values, and numpy's arrays of numbers in
-    it and in a data set's meta information. Names differ between numpy 1 and
-    2, and a checkpoint may be of either.
+    For scripts that load without :func:`ausam_mm.checkpoint_loading`.
     """
     if digit_version(torch.__version__) < digit_version('2.6'):
         return  # it loads everything by default
-    from mmengine.logging import HistoryBuffer
     new = digit_version(np.__version__) >= digit_version('2.0')
     numpy: Any = np
     multiarray = (numpy._core if new else numpy.core).multiarray
     torch.serialization.add_safe_globals([
-        HistoryBuffer, np.ndarray, np.dtype,
+        *MMENGINES, np.ndarray, np.dtype,
         *(type(np.dtype(kind)) for kind in '?bBhHiIlLefd'),
-        (_method_of_history_buffer, 'builtins.getattr'),
         *((getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
           for name in ('_reconstruct', 'scalar')
           for core in ('core', '_core')),

@@ -3,6 +3,8 @@
 ``tests/test_internals.py`` fails when one of them is gone.
 """
 
+import pickle
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -142,3 +144,26 @@ def records_usage(ddp: DistributedDataParallel) -> bool:
     synchronized one.
     """
     return ddp.static_graph and not ddp._static_graph_delay_allreduce_enqueued
+
+
+def weights_only_refusal(error: Exception) -> str | None:
+    """Why weights_only=True does not load a file (torch 2.14).
+
+    Args:
+        error (Exception): An exception of ``torch.load``.
+
+    Returns:
+        str | None: A few words, with the name of the global that was refused;
+        None where the error is another one.
+    """
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError):
+        name = re.search(r'GLOBAL (\S+)', text)
+        if name:
+            return f'it asks for {name[1]}'
+        # The reason follows advice, and a link to the documentation follows.
+        reason = text.split('WeightsUnpickler error:')[-1].strip()
+        return reason.splitlines()[0].rstrip('.') if reason else text
+    if 'weights_only=True' in text:  # TorchScript, a tar of before 1.6
+        return text.split('. ')[0]
+    return None

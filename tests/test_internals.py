@@ -1,5 +1,8 @@
 """What ausam_mm.internals relies on is there, and does what it says."""
 
+import collections
+
+import pytest
 import torch
 import torch.distributed as dist
 from mmengine.dataset import BaseDataset, RepeatDataset
@@ -98,3 +101,20 @@ def test_a_function_that_is_not_compiled_runs_as_it_stands():
         return x + compiling()
 
     assert outer(torch.zeros(())) == 0
+
+
+def test_a_refused_global_is_named(tmp_path):
+    for content, reason in ((collections.UserDict, 'it asks for '
+                             'collections.UserDict'),
+                            (torch.no_grad, 'it asks for '
+                             'torch.autograd.grad_mode.no_grad'),
+                            (print, 'it asks for print')):
+        torch.save(content, tmp_path / 'file.pth')
+        with pytest.raises(Exception) as caught:
+            torch.load(tmp_path / 'file.pth', weights_only=True)
+        assert internals.weights_only_refusal(caught.value) == reason
+
+
+def test_only_refusals_have_a_reason():
+    assert internals.weights_only_refusal(RuntimeError('no file')) is None
+    assert internals.weights_only_refusal(ValueError('no shape')) is None

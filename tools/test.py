@@ -12,6 +12,7 @@ from ausam_mm.tooling.runner import (
     build_runner,
     leave_processes,
     load_config,
+    loading_as,
     set_dataloader_defaults,
 )
 
@@ -81,11 +82,12 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     merge_args(cfg, args)
-    runner = build_runner(cfg)
-    if args.out and args.out_item != 'metrics':
-        runner.test_evaluator.metrics.append(
-            DumpResults(out_file_path=args.out))
-    metrics = runner.test()
+    with loading_as(args):
+        runner = build_runner(cfg)
+        if args.out and args.out_item != 'metrics':
+            runner.test_evaluator.metrics.append(
+                DumpResults(out_file_path=args.out))
+        metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
     leave_processes()

@@ -11,6 +11,7 @@ from ausam_mm.tooling.runner import (
     build_runner,
     leave_processes,
     load_config,
+    loading_as,
     set_dataloader_defaults,
 )
 
@@ -75,7 +76,8 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     merge_args(cfg, args)
-    build_runner(cfg).train()
+    with loading_as(args):
+        build_runner(cfg).train()
     leave_processes()
 
 

@@ -10,7 +10,12 @@ import inspect
 from typing import Any
 
 import torch
-from mmengine.optim import ApexOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import (
+    AmpOptimWrapper,
+    ApexOptimWrapper,
+    OptimWrapper,
+    OptimWrapperDict,
+)
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor
 from torch.optim import Optimizer
@@ -146,6 +151,11 @@ class ComposedOptimWrapper(OptimWrapper):
                 known += inspect.signature(parent.__init__).parameters
         known = sorted(set(known) - {'self', 'unknown', 'kwargs', 'optimizer'})
         close = difflib.get_close_matches(name, known, n=1)
-        remedy = f'did you mean {close[0]!r}?' if close else \
-            f'it knows {", ".join(known)}.'
+        if name in inspect.signature(AmpOptimWrapper).parameters:
+            remedy = f"set base=dict(type='AmpOptimWrapper', {name}=...), " \
+                f'and _delete_=True where {name} is inherited.'
+        elif close:
+            remedy = f'did you mean {close[0]!r}?'
+        else:
+            remedy = f'it knows {", ".join(known)}.'
         return f'{cls.__name__} has no option {name!r}: {remedy}'

@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -14,6 +15,8 @@ from mmengine.hub import get_config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from ..checkpoints import UntrustedCheckpointError, checkpoint_loading
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of both tools, the config first."""
@@ -21,6 +24,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dir',
         help='folder of logs and results; the default is work_dirs/<config>')
+    add_trust(parser)
     parser.add_argument('--no-pin-memory', action='store_true',
                         help='do not copy batches into pinned memory')
     parser.add_argument(
@@ -32,6 +36,29 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
                         help='what started the processes')
     # torchrun gives the rank in the environment, older launchers as a flag.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--trust-checkpoint``, which :func:`loading_as` reads."""
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true',
+        help='load checkpoints that can run code, too; whoever wrote one can '
+        'do what you can')
+
+
+@contextmanager
+def loading_as(args: argparse.Namespace) -> Iterator[None]:
+    """Loads checkpoints in the context as ``--trust-checkpoint`` has it.
+
+    Raises:
+        SystemExit: If one could run code, and the flag is not set.
+    """
+    try:
+        with checkpoint_loading(args.trust_checkpoint):
+            yield
+    except UntrustedCheckpointError as error:
+        raise SystemExit(f'{error.refusal} If you trust where it comes from, '
+                         'pass --trust-checkpoint.') from None
 
 
 def read_config(path: str) -> Config:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from ..config import set_optim_wrapper
 from .made_up_data import make_inputs
-from .runner import read_config
+from .runner import add_trust, loading_as, read_config
 
 COUNTERS = ('samples_loaded', 'samples_backpropagated', 'samples_scored')
 
@@ -149,6 +149,7 @@ def model_parser(doc: str | None,
         parser.add_argument('--seed', type=int, default=0)
     else:
         parser.set_defaults(checkpoint=None, seed=0)
+    add_trust(parser)
     parser.add_argument('--image-size', type=positive, default=256,
                         help='sides of made-up images before the pipeline '
                         '(256)')
@@ -177,19 +178,21 @@ def open_model(args: argparse.Namespace) -> Iterator[tuple[Config, nn.Module]]:
     """A tool's config and its model in eval mode, in the config's scope.
 
     Raises:
-        SystemExit: If there is no such config or checkpoint.
+        SystemExit: If there is no such config or checkpoint, or it could run
+            code and ``--trust-checkpoint`` is not given.
     """
     cfg = read_config(args.config)
     merge(cfg, args.cfg_options)
     set_random_seed(args.seed)
     path = args.checkpoint
     with scope_of(cfg):
-        model = build_model(cfg)
-        if path:
-            if '://' not in path and not Path(path).is_file():
-                raise SystemExit(f'There is no checkpoint {path}: name the '
-                                 'file of a trained model.')
-            load_checkpoint(model, path, map_location='cpu')
+        with loading_as(args):
+            model = build_model(cfg)
+            if path:
+                if '://' not in path and not Path(path).is_file():
+                    raise SystemExit(f'There is no checkpoint {path}: name '
+                                     'the file of a trained model.')
+                load_checkpoint(model, path, map_location='cpu')
         model.eval()  # which returns None for backbones of mmpretrain
         yield cfg, model
 

@@ -37,8 +37,12 @@ def test_wrong_values_of_ausam_are_refused(options, message):
 @pytest.mark.parametrize('option,message', [
     ('alhpa', "AUSAM has no option 'alhpa': did you mean 'alpha'?"),
     ('radius', "AUSAM has no option 'radius': it knows accumulative_counts, "),
+    ('loss_scale', "AUSAM has no option 'loss_scale': set base=dict("
+     "type='AmpOptimWrapper', loss_scale=...), and _delete_=True where "
+     'loss_scale is inherited.'),
+    ('dtype', "set base=dict(type='AmpOptimWrapper', dtype=...), and"),
 ])
-def test_an_unknown_option_is_refused_with_the_nearest_or_all(option, message):
+def test_an_unknown_option_is_refused_with_a_remedy(option, message):
     with pytest.raises(TypeError) as error:
         wrap(build(), type='AUSAM', **{option: 1})
     assert message in str(error.value)

@@ -25,20 +25,22 @@ from mmengine.config import Config
 
 from ausam_mm.tooling.reports import console, table_of, write_summary
 from ausam_mm.tooling.results import Record, read_scalars, summarize
+from ausam_mm.tooling.runner import add_trust
 from ausam_mm.tooling.settings import parse_setting
 
 TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 
 
 def train(config: str, setting: str, seed: int, folder: Path,
-          common: list[str]) -> list[Record]:
+          args: argparse.Namespace) -> list[Record]:
     """Runs tools/train.py, or goes on with it, and reads what it wrote."""
     name, options = parse_setting(setting)
     command = [
         sys.executable, '-W', 'ignore', str(TRAIN), config, '--optim-wrapper',
-        name, '--work-dir', str(folder), '--resume', '--cfg-options',
+        name, '--work-dir', str(folder), '--resume',
+        *['--trust-checkpoint'] * args.trust_checkpoint, '--cfg-options',
         f'randomness.seed={seed}', 'default_hooks.logger.interval=1',
-        'log_processor.window_size=1', *common, *options
+        'log_processor.window_size=1', *args.cfg_options, *options
     ]
     done = folder / 'finished.json'
     if not done.exists() or json.loads(done.read_text()) != command[3:]:
@@ -72,7 +74,7 @@ def curve(records: list[Record], metric: str, factor: float) -> list[dict]:
 def run(config: str, setting: str, seed: int, folder: Path,
         args: argparse.Namespace) -> tuple[dict, list[dict]]:
     """Trains with a setting and a seed: the row and the curve."""
-    records = train(config, setting, seed, folder, args.cfg_options)
+    records = train(config, setting, seed, folder, args)
     points = curve(records, args.metric, args.factor)
     if not points:
         raise SystemExit(
@@ -136,6 +138,7 @@ def main() -> None:
     parser.add_argument('--factor', type=float, default=1.,
                         help='what makes the metric percent: 100 for PCK')
     parser.add_argument('--work-dir', type=Path)
+    add_trust(parser)
     parser.add_argument('--cfg-options', nargs='+', default=[],
                         help='settings of all runs, key=value')
     args = parser.parse_args()
