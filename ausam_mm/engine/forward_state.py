@@ -36,63 +36,94 @@ class _Slot:
         name (str): Its name in the model.
         owner (nn.Module): The module.
         key (str): Its name there.
-        value (Any): What it was when the slot was saved.
-        copied (Any): A copy of its content, if it can change in place.
+        value (Any): What it was when it was kept.
+        content (Any): A copy of its content, if it can change in place.
         changes (int): How often the tensor had changed in place.
     """
     name: str
     owner: nn.Module
     key: str
     value: Any = None
-    copied: Any = None
+    content: Any = None
     changes: int = 0
 
-    def save(self, content: bool) -> None:
-        """Keeps the value, and its content."""
-        self.value = getattr(self.owner, self.key, None)
-        self.copied = None
+    def current(self) -> Any:
+        """What it is now."""
+        return getattr(self.owner, self.key, None)
+
+    def keep(self) -> None:
+        """Keeps the value; the content of a tensor is not its business."""
+        self.value, self.content = self.current(), None
         if isinstance(self.value, Tensor):
             self.changes = version(self.value)
-            if content:
-                self.copied = self.value.detach().clone()
         elif isinstance(self.value, _CONTAINERS):
-            self.copied = copy.copy(self.value)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether its content has changed, of which there is no copy."""
-        return isinstance(self.value, Tensor) and self.copied is None \
-            and version(self.value) != self.changes
+            self.content = copy.copy(self.value)
 
     def has_changed(self) -> bool:
         """Whether it is another value, or has another content."""
-        value = getattr(self.owner, self.key, None)
+        value = self.current()
         if value is not self.value:
             return not (isinstance(value, _PRIMITIVES)
                         and type(value) is type(self.value)
                         and value == self.value)
         if isinstance(value, Tensor):
-            if self.copied is None:
+            if self.content is None:
                 return version(value) != self.changes
-            return not torch.equal(value, self.copied)
+            return not torch.equal(value, self.content)
         return isinstance(value, _CONTAINERS) and not _same_items(
-            value, self.copied)
+            value, self.content)
 
     def restore(self) -> None:
-        """Gives it back the value and the content that were saved."""
-        if isinstance(self.value, Tensor) and self.copied is not None:
-            with torch.no_grad():
-                self.value.copy_(self.copied)
-        elif isinstance(self.value, list):
-            self.value[:] = self.copied
+        """Gives back the value, and the content of what is no tensor."""
+        if isinstance(self.value, list):
+            self.value[:] = self.content
         elif isinstance(self.value, deque):
             self.value.clear()
-            self.value.extend(self.copied)
+            self.value.extend(self.content)
         elif isinstance(self.value, (dict, set)):
             self.value.clear()
-            self.value.update(self.copied)
-        if getattr(self.owner, self.key, None) is not self.value:
+            self.value.update(self.content)
+        if self.current() is not self.value:
             setattr(self.owner, self.key, self.value)
+
+
+class _Copies:
+    """Copies of the tensors in some slots, in buffers that are used again."""
+
+    def __init__(self) -> None:
+        self._slots: list[_Slot] = []
+        self._buffers: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def keep(self, slots: list[_Slot]) -> None:
+        """Keeps the contents of tensors."""
+        self._slots = [slot for slot in slots
+                       if isinstance(slot.value, Tensor)]
+        for slot in self._slots:
+            kept = self._buffers.get(slot.name)
+            if kept is None or kept.shape != slot.value.shape \
+                    or kept.dtype != slot.value.dtype \
+                    or kept.device != slot.value.device:
+                self._buffers[slot.name] = torch.empty_like(
+                    slot.value, requires_grad=False)
+            slot.content = self._buffers[slot.name]
+        if self._slots:
+            torch._foreach_copy_([slot.content for slot in self._slots],
+                                 [slot.value for slot in self._slots])
+
+    @torch.no_grad()
+    def restore(self, slots: list[_Slot]) -> None:
+        """Gives the tensors in some of the slots their contents back."""
+        slots = [slot for slot in slots if isinstance(slot.value, Tensor)
+                 and slot.content is not None]
+        if slots:
+            torch._foreach_copy_([slot.value for slot in slots],
+                                 [slot.content for slot in slots])
+
+    def forget(self, names: set[str]) -> None:
+        """Drops all buffers but some."""
+        self._buffers = {name: buffer for name, buffer in
+                         self._buffers.items() if name in names}
 
 
 class ForwardState:
@@ -116,6 +147,7 @@ class ForwardState:
         self._slots: list[_Slot] = []
         # What the first pass has made of them, once they are rewound.
         self._made: list[_Slot] | None = None
+        self._before, self._after = _Copies(), _Copies()
         self._everything = False
         self._saves = 0
 
@@ -142,14 +174,16 @@ class ForwardState:
             self._slots = [
                 slot for slot in self._slots if slot.name in self.moving
                 or isinstance(slot.value, Tensor)]
+            self._before.forget(self.moving)
         self._everything = everything
         for slot in self._slots:
-            slot.save(everything or slot.name in self.moving)
+            slot.keep()
+        self._before.keep([slot for slot in self._slots if everything
+                           or slot.name in self.moving])
 
     def reset(self) -> None:
         """Makes everything what it was, as if no pass had been."""
-        for slot in self._changed():
-            slot.restore()
+        self._restore(self._changed())
 
     def rewind(self) -> list[str]:
         """Makes everything what it was, and keeps what the pass made of it.
@@ -160,16 +194,17 @@ class ForwardState:
         """
         changed = self._changed()
         self.moving.update(slot.name for slot in changed)
-        lost = [slot.name for slot in changed if slot.is_lost]
+        lost = [slot.name for slot in changed
+                if isinstance(slot.value, Tensor) and slot.content is None
+                and version(slot.value) != slot.changes]
         if lost:
             return lost
-        made = []
-        for slot in changed:
-            made.append(_Slot(slot.name, slot.owner, slot.key))
-            made[-1].save(content=True)
+        made = [_Slot(slot.name, slot.owner, slot.key) for slot in changed]
+        for slot in made:
+            slot.keep()
+        self._after.keep(made)
         self._made = made
-        for slot in changed:
-            slot.restore()
+        self._restore(changed)
         return []
 
     def advance(self) -> None:
@@ -177,15 +212,20 @@ class ForwardState:
         made, self._made = self._made, None
         if made is None:
             return
-        for slot in made:
-            slot.restore()
-        done = {slot.name for slot in made}
         # Where the weights of a teacher were those of its student, the first
         # pass has changed nothing, and the second one did.
+        done = {slot.name for slot in made}
         others = [slot for slot in self._changed() if slot.name not in done]
         self.moving.update(slot.name for slot in others)
-        for slot in others:
+        self._restore(others)
+        for slot in made:
             slot.restore()
+        self._after.restore(made)
+
+    def _restore(self, slots: list[_Slot]) -> None:
+        for slot in slots:
+            slot.restore()
+        self._before.restore(slots)
 
     def _changed(self) -> list[_Slot]:
         """What is known to change, or was seen to."""

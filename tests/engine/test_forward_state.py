@@ -226,7 +226,8 @@ def test_models_without_such_state_are_copied_nothing(monkeypatch):
         model.train_step(batch(step), wrapper)
     state = wrapper.forward_state
     assert not state.moving and not state.call_moves
-    assert all(slot.copied is None for slot in state._slots)
+    assert all(slot.content is None for slot in state._slots)
+    assert not state._before._buffers
 
 
 def test_spectral_norm_iterates_once_a_step():
