@@ -105,7 +105,8 @@ class InfoBatchHook(Hook):
             return
         self._warn_of_schedulers(runner)
         if not isinstance(runner.optim_wrapper, TwoPassOptimWrapper):
-            self._losses = PerSampleLosses(_inner(runner.model))
+            self._losses = PerSampleLosses(
+                _inner(runner.model), on_parts=False)
             if self._losses_state:
                 self._losses.load_state_dict(self._losses_state)
 

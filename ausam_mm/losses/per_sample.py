@@ -51,6 +51,8 @@ class PerSampleLosses:
 
     Args:
         model (nn.Module): The model, without a distributed wrapper.
+        on_parts (bool): Whether passes see parts of batches. Defaults to
+            True.
 
     Attributes:
         modules (dict[str, nn.Module]): The loss modules, by name.
@@ -62,12 +64,13 @@ class PerSampleLosses:
             separable.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, on_parts: bool = True) -> None:
         for name, module in model.named_modules():
             reason = find_rule(module)[1]
             if reason is not None:
                 raise refusal(name, module, reason)
         self.model = model
+        self.on_parts = on_parts
         self.modules = loss_modules(model)
         self.calls: dict[str, Reduction] = {}
         self.verified = False
@@ -136,6 +139,8 @@ class PerSampleLosses:
             if call.of_module == COUNT:
                 call.labels = known.labels if known else \
                     self._places_of_labels(term, full.batch)
+                if self.on_parts and call.labels is None:
+                    self._require_equal_counts(term)
             if known is None:
                 self._say(term, call)
             elif self.verified and verdict.spread and (
@@ -428,16 +433,23 @@ class PerSampleLosses:
                 f'`{term.name}` ignores: their loss is 0.', logger='current')
         if record.num_samples == record.batch_size:
             return
-        if term.expected is None and bool((counts != counts[0]).any()):
-            raise refusal(
-                term.name, term.module, 'it divides by a number of the full '
-                'batch, and the labels of the samples that are left out are '
-                'not in what the data loader returned')
+        if term.expected is None:
+            self._require_equal_counts(term)
         if term.expected is not None and not torch.equal(
                 term.expected.to(counts), counts):
             raise refusal(
                 term.name, term.module, 'the labels that it gets are not '
                 'those in the batch of the data loader')
+
+    @staticmethod
+    def _require_equal_counts(term: Term) -> None:
+        """Raises where a part of a batch does not tell what divides all."""
+        counts = term.counts
+        if counts is not None and bool((counts != counts[0]).any()):
+            raise refusal(
+                term.name, term.module, 'it divides by a number of the full '
+                'batch, and the labels of the samples that are left out are '
+                'not in what the data loader returned')
 
     @staticmethod
     def _say(term: Term, call: Reduction) -> None:

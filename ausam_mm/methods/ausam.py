@@ -1,5 +1,6 @@
 """AUSAM: SAM on the samples that matter."""
 
+import logging
 import math
 import weakref
 from collections.abc import Sequence
@@ -141,6 +142,7 @@ class AUSAM(TwoPassOptimWrapper):
         self.history = SampleHistory()
         self.seed = checked_seed(seed)
         self.batch_sampler: AUSAMBatchSampler | None = None
+        self._unverified = 0  # full batches after the warm-up
         self._batch_sampler_state: dict[str, Any] | None = None
         # A batch sampler finds it there, whichever of them is built first.
         self.message_hub.runtime_info[SELECTOR] = weakref.ref(self)
@@ -180,8 +182,10 @@ class AUSAM(TwoPassOptimWrapper):
                            for ratio in self.alpha)
         # Until full batches have shown how the loss is made of the samples',
         # its scale on a sub-batch is unknown.
-        if self.in_warmup(number) or not self.losses_verified \
-                or ascent == size:
+        if self.in_warmup(number) or ascent == size:
+            return Selection.full_batch(size)
+        if not self.losses_verified:
+            self._say_unverified()
             return Selection.full_batch(size)
         if self.scores == 'loss':
             return select_highest(self.history.means(keys), ascent, descent)
@@ -196,6 +200,16 @@ class AUSAM(TwoPassOptimWrapper):
             return select_multinomial(q, ascent, descent, generator)
         return select_systematic(q, ascent, descent, self.weighting != 'none',
                                  generator)
+
+    def _say_unverified(self) -> None:
+        """Warns where full batches are used for long after the warm-up."""
+        self._unverified += 1
+        if self._unverified == 100:
+            print_log(
+                'AUSAM has trained 100 full batches after the warm-up, at '
+                "SAM's cost: the losses of their samples are equal, or not "
+                'finite, so that they do not show how the loss of a batch is '
+                'made of them.', logger='current', level=logging.WARNING)
 
     def observe(self, step: Step) -> None:
         """Step 4 of the algorithm: DLP and ADLP of the samples in S1."""

@@ -295,17 +295,18 @@ MMPOSE = [
 ]
 
 
-def images(num: int, library: str) -> tuple[Tensor, list]:
+def images(num: int, library: str, seed: int = 0) -> tuple[Tensor, list]:
     """Features and data samples of images that do not exist.
 
     Args:
         num (int): How many.
         library (str): 'mmpretrain' or 'mmpose'.
+        seed (int): Other ones with another. Defaults to 0.
 
     Returns:
         tuple[Tensor, list]: Features of shape (num, 8, 8, 8), and the samples.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     feats = torch.rand(num, WIDTH, SIDE, SIDE, generator=generator)
     make = _label if library == 'mmpretrain' else _pose
     return feats, [make(i, generator) for i in range(num)]

@@ -9,6 +9,7 @@ written if anything is neither.
 
 import argparse
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 import ausam_mm  # noqa: F401
 
+from . import variants
 from .head_cases import MMPOSE, MMPRETRAIN, Case, images
 from .loss_cases import CASES as LOSSES
 from .loss_cases import (
@@ -70,15 +72,21 @@ VERDICTS = ('yes', 'refused', 'not tried')
 
 @dataclass
 class Outcome:
-    """What became of a head or a loss: its reductions, or why not."""
+    """What became of a head or a loss: its reductions, or why not.
+
+    Attributes:
+        wrongly (bool): Whether it was refused though its numbers separate.
+    """
     name: str
     verdict: str
     text: str
+    wrongly: bool = False
 
     @property
     def row(self) -> str:
         """Its row of the page."""
-        return f'| {self.name} | {self.verdict} | {self.text} |'
+        note = ' (its numbers separate)' if self.wrongly else ''
+        return f'| {self.name} | {self.verdict} | {self.text}{note} |'
 
 
 def own_losses(model: HeadModel, feats: Tensor, samples: list) -> Tensor:
@@ -89,8 +97,23 @@ def own_losses(model: HeadModel, feats: Tensor, samples: list) -> Tensor:
             for i in range(len(samples))])
 
 
+def is_separable(model: HeadModel, library: str) -> bool:
+    """Whether the losses of batches are means or sums of their samples'."""
+    batches = [images(NUM, library, seed) for seed in range(3)]
+    try:
+        own = [own_losses(model, *batch) for batch in batches]
+    except Exception:  # such a head does not know one sample
+        return False
+    with torch.no_grad():
+        whole = torch.stack([model.parse_losses(model(*batch))[0]
+                             for batch in batches])
+    return any(
+        torch.allclose(whole, torch.stack([reduce(losses) for losses in own]),
+                       rtol=1e-3) for reduce in (torch.mean, torch.sum))
+
+
 def try_head(case: Case, library: str) -> Outcome:
-    """Takes two steps with a head.
+    """Takes two steps with a head, on two different batches.
 
     Raises:
         AssertionError: If a sample's loss is not the head's own, or a refusal
@@ -99,31 +122,34 @@ def try_head(case: Case, library: str) -> Outcome:
     if case.why_not:
         return Outcome(case.name, 'not tried', case.why_not)
     model = HeadModel(case, library).train()
-    feats, samples = images(NUM, library)
     wrapper = OPTIM_WRAPPERS.build(
         dict(type='AUSAM', rho=0.05, alpha=0.5, warmup_iters=1),
         default_args=dict(
             optimizer=torch.optim.SGD(model.parameters(), lr=0.01)))
     records, observe = [], wrapper.observe
     wrapper.observe = lambda step: (records.append(step), observe(step))
-    try:
-        expected = own_losses(model, feats, samples)
-    except Exception as error:  # such a head does not know one sample
-        expected = error
-    try:
-        for _ in range(2):
-            model.train_step(
-                dict(inputs=feats, data_samples=samples), wrapper)
-    except ValueError as error:
-        message = ' '.join(str(error).split())
-        assert '`head' in message or 'no loss modules' in message, message
-        return Outcome(case.name, 'refused', reason(message))
-    if isinstance(expected, Exception):
-        raise AssertionError(f'{case.name} was not refused, and has no loss '
-                             f'of one sample: {expected}')
-    torch.testing.assert_close(records[0].first.losses, expected, rtol=1e-4,
-                               atol=1e-6, msg=lambda text: f'{case.name}: '
-                               f'losses of the samples are wrong. {text}')
+    for seed in range(2):
+        feats, samples = images(NUM, library, seed)
+        try:
+            expected = own_losses(model, feats, samples)
+        except Exception as error:  # such a head does not know one sample
+            expected = error
+        try:
+            model.train_step(dict(inputs=feats, data_samples=samples), wrapper)
+        except ValueError as error:
+            message = ' '.join(str(error).split())
+            assert '`head' in message or 'no loss modules' in message, message
+            return Outcome(
+                case.name, 'refused', reason(message),
+                wrongly=is_separable(model, library))
+        assert not isinstance(expected, Exception), (
+            f'{case.name} was not refused, and has no loss of one sample: '
+            f'{expected}')
+        step = records[-1]
+        torch.testing.assert_close(
+            step.first.losses, expected[step.selection.ascent], rtol=1e-4,
+            atol=1e-6, msg=lambda text: f'{case.name}: losses of the samples are wrong. '
+            f'{text}')
     assert wrapper.samples_backpropagated == 2 * (NUM + NUM // 2)
     return Outcome(case.name, 'yes', ', '.join(
         f'`{name}` {how}'
@@ -131,36 +157,37 @@ def try_head(case: Case, library: str) -> Outcome:
 
 
 def try_loss(kind: str, library: str, options: dict, args: tuple,
-             kwargs: dict) -> Outcome:
+             kwargs: dict, note: str = '') -> Outcome:
     """Evaluates a loss module once; raises as :func:`try_head` does."""
     name = ', '.join([kind, *(f'{key}={value}' for key, value in
-                              options.items() if not isinstance(value, list))])
+                              options.items() if not isinstance(value, list)),
+                      *([note] if note else [])])
     try:
         torch.manual_seed(0)
         module = build_loss(library, kind, options)
-        _, record, losses = watched(module, args, kwargs)
+        _, record, losses = watched(module, args, kwargs, list(args))
     except ValueError as error:
         message = ' '.join(str(error).split())
         assert kind in message, message
         return Outcome(name, 'refused', reason(message))
+    call = losses.calls['loss_module']
+    if call.of_module == 'count':  # what that is has a test of its own
+        return Outcome(name, 'yes', 'by a number that the labels tell')
     expected = torch.stack([module(*one(args, i), **{key: 1 for key in kwargs})
                             .mean() for i in range(N)])
     torch.testing.assert_close(
         record.losses, expected.detach(), rtol=1e-4, atol=1e-6)
-    return Outcome(name, 'yes', losses.reductions['loss_module'])
+    return Outcome(name, 'yes', call.in_total)
 
 
 def try_losses(library: str) -> list[Outcome]:
     """What became of all loss modules of a library, one line each."""
-    cases = [(kind, options, args, kwargs) for package, kind, options, args,
-             kwargs in LOSSES if package == library]
-    cases += [(kind, options, args, {}) for package, kind, options, args in
-              REFUSED if package == library]
-    cases += [(kind, options, (), {}) for package, kind, options in
-              WHOLE_BATCH if package == library]
-    outcomes = [try_loss(kind, library, options, args, kwargs)
-                for kind, options, args, kwargs in cases
-                if is_known(library, kind)]
+    cases = [*LOSSES, *((*case, {}, 'divided') for case in COUNTED),
+             *((*case, {}) for case in REFUSED),
+             *((*case, (), {}) for case in WHOLE_BATCH)]
+    outcomes = [try_loss(kind, library, *case)
+                for package, kind, *case in cases
+                if package == library and is_known(library, kind)]
     outcomes += [Outcome(kind, 'not tried', why)
                  for kind, why in NOT_TRIED.items() if is_known(library, kind)]
     return list({outcome.name: outcome for outcome in outcomes}.values())
@@ -211,7 +238,38 @@ def page(outcomes: dict[str, list[Outcome]]) -> str:
         lines += [o.row for verdict in VERDICTS for o in found
                   if o.verdict == verdict]
         lines.append('')
-    return '\n'.join(lines)
+    return '\n'.join([*lines, *counts(outcomes)])
+
+
+COUNTS = """## Counts
+
+What the command above tried: the heads and losses of this page, and what a
+model may make of a loss: weighting it, calling it twice, reducing it itself,
+reordering or centering its samples, adding a part outside. Each is judged on
+one batch and compared on others, and on parts of them.
+
+| | tried | right | refused | refused, though its numbers separate | wrong |
+|---|---|---|---|---|---|"""
+
+
+def counts(outcomes: dict[str, list[Outcome]]) -> list[str]:
+    """The lines of a table of what was tried."""
+    tried = [outcome for found in outcomes.values() for outcome in found
+             if outcome.verdict != 'not tried']
+    right = sum(outcome.verdict == 'yes' for outcome in tried)
+    wrongly = [outcome.name for outcome in tried if outcome.wrongly]
+    found = list(track(variants.results(), 'variants'))
+    verdicts = Counter(result.verdict for result in found)
+    names = [result.name for result in found
+             if result.verdict == 'refused wrongly']
+    return [*COUNTS.splitlines(),
+            f'| heads and losses | {len(tried)} | {right} | '
+            f'{len(tried) - right - len(wrongly)} | {len(wrongly)} | 0 |',
+            f'| what a model makes of a loss | {len(found)} | '
+            f'{verdicts["right"]} | {verdicts["refused"]} | {len(names)} | '
+            f'{verdicts["wrong"]} |', '',
+            *(f'- Refused, though its numbers separate: {name}.'
+              for name in wrongly + names)]
 
 
 def reason(message: str) -> str:
@@ -234,7 +292,7 @@ def main() -> None:
         outcomes[f'Heads of {library}'] = [
             try_head(case, library) for case in track(cases, library)]
         outcomes[f'Losses of {library}'] = try_losses(library)
-    args.out.write_text(page(outcomes))
+    args.out.write_text(page(outcomes) + '\n')
     print(f'Written to {args.out}.')
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from . import sweep
+from ausam_mm.losses.record import Reduction
+
+from . import sweep, variants
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,3 +40,36 @@ def test_a_head_whose_samples_see_each_other_is_refused():
     outcome = sweep.try_head(case, 'mmpretrain')
     assert outcome.verdict == 'refused'
     assert 'compares the samples of the batch with each other' in outcome.text
+
+
+def bad(results):
+    return [result for result in results if result is not None
+            and result.verdict in ('wrong', 'refused wrongly')]
+
+
+@pytest.mark.parametrize('case', [
+    variants.CASES[0], variants.CASES[22], (*variants.COUNTED[0], {}),
+    (*variants.COUNTED[2], {})], ids=lambda case: case[1])
+def test_what_a_model_makes_of_a_loss_is_right_or_refused(case):
+    results = [variants.try_variant(case, variant)
+               for variant in variants.VARIANTS]
+    assert not bad(results)
+    assert {result.verdict for result in results if result} == {
+        'right', 'refused'}
+
+
+@pytest.mark.slow
+def test_what_a_model_makes_of_any_loss_is_right_or_refused():
+    results = list(variants.results())
+    assert not bad(results) and len(results) > 400
+
+
+def test_the_variants_notice_a_wrong_reduction(monkeypatch):
+    """What they are for, made by hand: sums that are taken for means."""
+    monkeypatch.setattr(
+        variants.PerSampleLosses, 'judge',
+        lambda losses, full, parts: losses.calls.update(
+            {term.key: Reduction('sum', batched=[True] * 9)
+             for term in full.terms}))
+    case = next(case for case in variants.CASES if case[1] == 'KLDiscretLoss')
+    assert bad([variants.try_variant(case, 'as it is')])
