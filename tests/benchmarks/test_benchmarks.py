@@ -27,6 +27,8 @@ def run(name, *arguments, cwd):
      'SampleHistory, batch 10'),
     ('sampler_cost', ('--sizes', 100, '--steps', 2, '--batch-size', 10),
      'AUSAMBatchSampler, batch 10'),
+    ('checks', ('--cases', 'ResNet-18 c8', '--methods', 'AUSAM', '--rounds', 1,
+                '--batch-size', 8), 'a look'),
     ('communication', ('--batch-sizes', 4), 'AUSAM(0.5), loader'),
 ])
 def test_a_benchmark_prints_its_table_and_the_machine(
