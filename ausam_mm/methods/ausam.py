@@ -280,9 +280,9 @@ class AUSAM(TwoPassOptimWrapper):
     def _length_in(self, unit: str) -> float:
         """The length of the training; infinite where nothing tells it."""
         hub = self.message_hub
-        if unit == 'iters':
-            return hub.get_info('max_iters', math.inf)
-        return hub.get_info('max_epochs') if counts_epochs(hub) else math.inf
+        if unit == 'epochs' and not counts_epochs(hub):
+            return math.inf
+        return float(hub.get_info(f'max_{unit}', math.inf))
 
     def connect(self, batch_sampler: AUSAMBatchSampler) -> None:
         """Leaves the selection to a batch sampler, which asks for it.
