@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
 from torch import Tensor
@@ -30,11 +30,16 @@ class Report:
 
     MMEngine's LoggerHook takes the scalars from the message hub at its own
     rhythm: all for the visualizer, those of ``SHOWN`` for the terminal.
+
+    Args:
+        method (str): The method's name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, method: str) -> None:
+        self._method = method
         self._begun = False
         self._full_batch = 0
+        self._histories: dict[str, HistoryBuffer] = {}
 
     def write(self, step: Step) -> None:
         """Logs a finished step.
@@ -46,17 +51,32 @@ class Report:
         if not self._begun:
             self._begun = True
             _forget(hub)
+            hub.log_scalars.update(
+                {PREFIX + name: of for name, of in self._histories.items()})
             _announce(step.method)
         for name, value in self._scalars(step).items():
-            if isinstance(value, Tensor):
-                value = value.item()
-            # Not by update_scalar: what is in a checkpoint would be logged
-            # on, unchanged, in a training that goes on without this method.
-            if PREFIX + name in hub.log_scalars:
-                hub.log_scalars[PREFIX + name].update(value)
+            if not isinstance(value, int):
+                value = float(value)
+            if name in self._histories:
+                self._histories[name].update(value)
             else:
-                hub.log_scalars[PREFIX + name] = HistoryBuffer(
-                    [value], [1], _LONGEST_WINDOW)
+                # Not by update_scalar: a training that goes on with another
+                # method would log on what the hub's checkpoint has.
+                self._histories[name] = hub.log_scalars[PREFIX + name] = \
+                    HistoryBuffer([value], [1], _LONGEST_WINDOW)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training that resumes with this method logs on with."""
+        return {self._method: {
+            name: history.data[0].tolist()
+            for name, history in self._histories.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what :meth:`state_dict` returned, not another method's."""
+        self._begun = False
+        self._histories = {
+            name: HistoryBuffer(values, [1] * len(values), _LONGEST_WINDOW)
+            for name, values in state.get(self._method, {}).items()}
 
     def _scalars(self, step: Step) -> dict[str, float | Tensor]:
         method, size = step.method, step.selection.size
