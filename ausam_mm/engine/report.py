@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
 from torch import Tensor
@@ -22,6 +22,7 @@ PREFIX = 'train/ausam/'
 SHOWN = ('sgd_steps', 'dlp_over_loss', 'rho', 'skipped_steps')
 # A buffer is copied at each step, and must not grow with the training.
 _LONGEST_WINDOW = 10_000
+_HISTORIES = 'ausam_mm/histories'
 _SCALAR = re.compile(r'ausam/(\w+): (\S+)(?:  )?')
 
 
@@ -30,13 +31,9 @@ class Report:
 
     MMEngine's LoggerHook takes the scalars from the message hub at its own
     rhythm: all for the visualizer, those of ``SHOWN`` for the terminal.
-
-    Args:
-        method (str): The method's name.
     """
 
-    def __init__(self, method: str) -> None:
-        self._method = method
+    def __init__(self) -> None:
         self._begun = False
         self._full_batch = 0
         self._histories: dict[str, HistoryBuffer] = {}
@@ -50,9 +47,7 @@ class Report:
         hub = step.method.message_hub
         if not self._begun:
             self._begun = True
-            _forget(hub)
-            hub.log_scalars.update(
-                {PREFIX + name: of for name, of in self._histories.items()})
+            self._histories = _take_up(hub, type(step.method).__name__)
             _announce(step.method)
         for name, value in self._scalars(step).items():
             if not isinstance(value, int):
@@ -60,23 +55,10 @@ class Report:
             if name in self._histories:
                 self._histories[name].update(value)
             else:
-                # Not by update_scalar: a training that goes on with another
-                # method would log on what the hub's checkpoint has.
+                # Not by update_scalar: a training that goes on with MMEngine's
+                # OptimWrapper would log on what the hub's checkpoint has.
                 self._histories[name] = hub.log_scalars[PREFIX + name] = \
                     HistoryBuffer([value], [1], _LONGEST_WINDOW)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a training that resumes with this method logs on with."""
-        return {self._method: {
-            name: history.data[0].tolist()
-            for name, history in self._histories.items()}}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what :meth:`state_dict` returned, not another method's."""
-        self._begun = False
-        self._histories = {
-            name: HistoryBuffer(values, [1] * len(values), _LONGEST_WINDOW)
-            for name, values in state.get(self._method, {}).items()}
 
     def _scalars(self, step: Step) -> dict[str, float | Tensor]:
         method, size = step.method, step.selection.size
@@ -122,10 +104,19 @@ def _is_shown(name: str, value: str) -> bool:
     return name in SHOWN and (name, value) != ('skipped_steps', '0')
 
 
-def _forget(hub: MessageHub) -> None:
-    """Drops the scalars that another method has left in the hub."""
+def _take_up(hub: MessageHub, method: str) -> dict[str, HistoryBuffer]:
+    """What the method has logged before a resume; another's is dropped.
+
+    Checkpoints hold it as an information, which is not logged by itself.
+    """
     for key in [key for key in hub.log_scalars if key.startswith(PREFIX)]:
         forget_scalar(hub, key)
+    histories: dict[str, HistoryBuffer] = (
+        hub.get_info(_HISTORIES) or {}).get(method, {})
+    hub.update_info(_HISTORIES, {method: histories})
+    for name, history in histories.items():
+        hub.log_scalars[PREFIX + name] = history
+    return histories
 
 
 def _announce(method: TwoPassOptimWrapper) -> None:

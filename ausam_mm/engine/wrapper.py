@@ -154,7 +154,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self._losses: PerSampleLosses | None = None
         self._statistics: StatisticsCopy | None = None
         self.undo = Undo()
-        self.report = Report(type(self).__name__)
+        self.report = Report()
         self._step: Step | None = None
 
     # -- what MMEngine calls --
@@ -424,7 +424,6 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         return dict(
             self.counters(),
             reductions=dict(self.reductions),
-            report=self.report.state_dict(),
             **{name: getattr(self, name) for name in self.saved})
 
     def load_method_state(self, state: dict[str, Any]) -> None:
@@ -437,7 +436,6 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             setattr(self, name, state.get(name, 0))
         self.reductions.clear()
         self.reductions.update(state.get('reductions', {}))
-        self.report.load_state_dict(state.get('report', {}))
         for name in self.saved:
             if name in state:
                 setattr(self, name, state[name])
