@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
@@ -63,6 +64,15 @@ def accumulation(base: OptimWrapper) -> int:
 def total_micro_batches(base: OptimWrapper) -> int:
     """Those of the training, -1 if unknown (MMEngine 0.10.7, 0.10.12)."""
     return int(base._max_counts)
+
+
+def forget_scalar(hub: MessageHub, key: str) -> None:
+    """Removes a logged scalar, for checkpoints too (MMEngine 0.10.7, 0.10.12).
+
+    With its history alone gone, each resume would warn that it is not there.
+    """
+    hub._log_scalars.pop(key, None)
+    hub._resumed_keys.pop(key, None)
 
 
 def remove_pre_hook(module: nn.Module, hook: Callable[..., Any]) -> None:

@@ -94,7 +94,9 @@ def ending(work_dir: Path) -> dict:
     checkpoint = torch.load(
         work_dir / f'iter_{ITERS}.pth', map_location='cpu',
         weights_only=False)
-    logs = checkpoint['message_hub']['log_scalars']
+    hub = checkpoint['message_hub']
+    logs = {**hub['log_scalars'],
+            **hub['runtime_info']['ausam_mm/histories']['AUSAM']}
     return dict(
         weights=checkpoint['state_dict'],
         optimizer=checkpoint['optimizer'],

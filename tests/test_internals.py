@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.dataset import BaseDataset, RepeatDataset
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -50,6 +51,17 @@ def test_accumulation_and_length_of_the_training_are_read():
     assert internals.total_micro_batches(base) == -1
     base.initialize_count_status(layer, 0, 20)
     assert internals.total_micro_batches(base) == 20
+
+
+def test_a_forgotten_scalar_is_in_no_checkpoint():
+    hub = MessageHub.get_instance('forgotten')
+    for name in ('kept', 'dropped'):
+        hub.update_scalar(name, 1.)
+    for name in ('dropped', 'unknown'):
+        internals.forget_scalar(hub, name)
+    state = hub.state_dict()
+    assert state['log_scalars'].keys() == {'kept'}
+    assert state['resumed_keys'].keys() == {'kept'}
 
 
 def test_copies_of_a_sample_have_its_index():

@@ -179,8 +179,8 @@ def test_the_page_s_command_trains_and_a_resumed_training_ends_the_same(
         'default_hooks.logger.interval=1', 'model.backbone.base_channels=4',
         'model.backbone.stem_channels=4', 'model.head.in_channels=32')
     out = train('--work-dir', 'straight', *options)
-    assert 'ausam/ratio_used: 1.0000' in out
-    assert 'ausam/two_passes: 0.0000' in out
+    assert 'RandomSAM trains for 2 epochs with rho=' in out
+    assert 'ausam/sgd_steps: 8  loss: ' in out
     out = train('--work-dir', 'resumed', '--resume', 'straight/epoch_1.pth',
                 *options)
     assert 'resumed epoch: 1' in out

@@ -415,22 +415,7 @@ class Step:
             method.sample_weights = None
         method.observe(self)
         method.num_steps += 1
-        last = self.second if self.two_passes else self.first
-        scalars: dict[str, float | Tensor] = dict(
-            ratio_used=last.num_samples / (self.selection.size or 1),
-            two_passes=float(self.perturbed),
-            skipped_perturbations=method.skipped_perturbations,
-            skipped_steps=method.skipped_steps,
-            samples_loaded=method.samples_loaded,
-            samples_backpropagated=method.samples_backpropagated)
-        if method.scores_before:
-            scalars['samples_scored'] = method.samples_scored
-        scalars.update(self.scalars)
-        if self.perturbed:
-            scalars['grad_norm'] = self.norm
-        for name, value in scalars.items():
-            method.message_hub.update_scalar(
-                f'train/ausam/{name}', float(value))
+        method.report.write(self)
 
     # -- what the parts share --
 

@@ -23,6 +23,7 @@ from .forward_state import ForwardState
 from .isolation import StatisticsCopy
 from .param_state import ParamState, forget_others
 from .perturbation import Perturbation
+from .report import Report
 from .step import Step
 
 # Under this name the state of a method lies in a checkpoint's 'optimizer'.
@@ -156,6 +157,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self._forward_state: ForwardState | None = None
         self._statistics: StatisticsCopy | None = None
         self.undo = Undo()
+        self.report = Report()
         self._step: Step | None = None
 
     # -- what MMEngine calls --
@@ -306,6 +308,20 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         ``step.first`` and ``step.second`` hold the samples' losses at w and
         at w + eps. What is put into ``step.scalars`` is logged.
         """
+
+    def plan(self) -> str:
+        """What a training starts with, for its log: rho and so on."""
+        group = self.param_groups[-1]
+        return f'rho={group["rho"]:g}' + (
+            ' (scheduled)' if 'initial_rho' in group else '')
+
+    def cautions(self) -> list[str]:
+        """What will not work out in a training of this length.
+
+        Returns:
+            list[str]: Warnings that say what to set, mostly none.
+        """
+        return []
 
     # -- what methods and steps ask --
 

@@ -62,6 +62,10 @@ class AELookSAM(TwoPassOptimWrapper):
         return self.policy.decide(step) if self.starts_update() \
             else self.policy.takes_sam
 
+    def plan(self) -> str:
+        """The base class's with alpha."""
+        return f'{super().plan()}, alpha={self.part.alpha:g}'
+
     def refine(self, step: Step, params: list[nn.Parameter],
                first: list[Tensor] | None) -> None:
         """Learns g_v from SAM's gradient, or adds it to the one at w."""

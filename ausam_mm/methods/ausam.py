@@ -218,7 +218,11 @@ class AUSAM(TwoPassOptimWrapper):
         within = selection.ascent_in_descent.to(after.device)
         # Where the first pass overflowed, w + eps is w, and DLP unknown.
         dlp = ((after[within] - before).abs() + 0 * step.norm).double().cpu()
-        step.scalars['mean_dlp'] = float(dlp.mean())
+        mean = float(dlp.mean())
+        if math.isfinite(mean):
+            step.scalars['mean_dlp'] = mean
+            step.scalars['dlp_over_loss'] = mean / float(
+                before.abs().mean().clamp(min=1e-12))
         step.scalars['effective_sample_size'] = (
             selection.effective_size or selection.size)
         values = before.double().cpu() if self.scores == 'loss' else dlp
@@ -237,6 +241,62 @@ class AUSAM(TwoPassOptimWrapper):
             self.history.replace(keys, values)
         else:
             self.history.update(keys, values)
+
+    def plan(self) -> str:
+        """The base class's with alpha, warm-up and ramp."""
+        ascent, descent = self.alpha
+        plan = f'{super().plan()}, alpha=' + (
+            f'{ascent:g}' if ascent == descent
+            else f'({ascent:g}, {descent:g})')
+        if ascent == 1:  # there is nothing to select
+            return plan
+        plan += f', a warm-up of {_count(*self._warmup())} on full batches'
+        if self.scores == 'adlp':
+            return (f'{plan}, s_max rising from {self.s_min:g} to '
+                    f'{self.s_max:g} over {_count(*self._ramp())}')
+        return f'{plan}, scores={self.scores!r}'
+
+    def cautions(self) -> list[str]:
+        """A warm-up or ramp that is longer than the training."""
+        if self.alpha[0] == 1:
+            return []
+        name, found = type(self).__name__, []
+        length, unit = self._warmup()
+        total = self._length_in(unit)
+        if length >= total:
+            found.append(
+                f'warmup_{unit}={length:g} lasts as long as the training of '
+                f'{_count(total, unit)}, so that {name} trains on full '
+                f'batches as SAM does: set warmup_{unit}=0 or train longer.')
+        length, unit = self._ramp()
+        total = self._length_in(unit)
+        if length > total and self.scores == 'adlp':
+            reached = self.s_min + (self.s_max - self.s_min) * (
+                total - 1) / length
+            found.append(
+                f'ramp_{unit}={length:g} is longer than the training of '
+                f'{_count(total, unit)}: s_max ends at {reached:.2g} instead '
+                f'of {self.s_max:g}. Set ramp_{unit}='
+                f'{max(1, round(0.15 * total))}, the published part of a '
+                'training (30 of 200 epochs).')
+        return found
+
+    def _warmup(self) -> tuple[float, str]:
+        if self.warmup_iters is not None:
+            return self.warmup_iters, 'iters'
+        return self.warmup_epochs, 'epochs'
+
+    def _ramp(self) -> tuple[float, str]:
+        if self.ramp_iters is not None:
+            return self.ramp_iters, 'iters'
+        return self.ramp_epochs, 'epochs'
+
+    def _length_in(self, unit: str) -> float:
+        """The length of the training; infinite where nothing tells it."""
+        hub = self.message_hub
+        if unit == 'epochs' and not counts_epochs(hub):
+            return math.inf
+        return float(hub.get_info(f'max_{unit}', math.inf))
 
     def connect(self, batch_sampler: AUSAMBatchSampler) -> None:
         """Leaves the selection to a batch sampler, which asks for it.
@@ -321,6 +381,12 @@ class AUSAM(TwoPassOptimWrapper):
             self.history.load_state_dict(state['history'])
             self.seed = state['seed']
         self._batch_sampler_state = state.get('batch_sampler')
+
+
+def _count(number: float, unit: str) -> str:
+    """A length in words."""
+    word = {'iters': 'iterations'}.get(unit, unit)
+    return f'{number:g} {word if number != 1 else word[:-1]}'
 
 
 def _ratios(alpha: Any) -> tuple[float, float]:

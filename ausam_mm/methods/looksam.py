@@ -60,6 +60,10 @@ class LookSAM(TwoPassOptimWrapper):
         """Step 1 of the algorithm (see the class), in every k-th step."""
         return self.num_updates % self.k == 0
 
+    def plan(self) -> str:
+        """The base class's with k and alpha."""
+        return f'{super().plan()}, k={self.k}, alpha={self.part.alpha:g}'
+
     def refine(self, step: Step, params: list[nn.Parameter],
                first: list[Tensor] | None) -> None:
         """Learns g_v from SAM's gradient, or adds it to the one at w."""
