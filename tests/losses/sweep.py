@@ -148,8 +148,8 @@ def try_head(case: Case, library: str) -> Outcome:
         step = records[-1]
         torch.testing.assert_close(
             step.first.losses, expected[step.selection.ascent], rtol=1e-4,
-            atol=1e-6, msg=lambda text: f'{case.name}: losses of the samples are wrong. '
-            f'{text}')
+            atol=1e-6, msg=lambda text: f'{case.name}: losses of the samples '
+            f'are wrong. {text}')
     assert wrapper.samples_backpropagated == 2 * (NUM + NUM // 2)
     return Outcome(case.name, 'yes', ', '.join(
         f'`{name}` {how}'
