@@ -156,6 +156,36 @@ def test_a_step_leaves_the_state_as_one_pass_does(kind, method):
         assert int(model.teacher.steps) == 4
 
 
+def test_a_teacher_that_moves_at_intervals_moves_once():
+    """MMEngine changes its weights where no version counter sees it."""
+    def build():
+        model = make(Teacher)
+        model.teacher.interval = 4
+        return model
+
+    model, once = build(), build()
+    wrapper = wrap(model, momentum=0., weight_decay=0., **METHODS['SAM'])
+    for step in range(9):
+        model.train_step(batch(step), wrapper)
+        sam_in_torch(once, batch(step))
+    for p, q in zip(model.teacher.parameters(), once.teacher.parameters()):
+        torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize('dropout', [0., 0.3])
+def test_a_look_at_the_losses_draws_nothing(dropout):
+    """AUSAM with everything selected leaves the generators as SAM does."""
+    states = []
+    for method in (METHODS['SAM'], dict(METHODS['pair'], alpha=1.)):
+        model = make(ToyModel, dropout=dropout)
+        wrapper = wrap(model, **method)
+        torch.manual_seed(1)
+        for step in range(3):
+            model.train_step(batch(step), wrapper)
+        states.append([torch.get_rng_state(), *model.parameters()])
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
 @pytest.fixture
 def said(monkeypatch):
     """What a step logs."""

@@ -330,6 +330,19 @@ def test_a_loss_that_changes_a_buffer_is_refused():
     assert 'changes its buffer `center` at every call' in message
 
 
+def test_a_part_outside_that_comes_later_stops_the_training():
+    parts = []
+    model = make(lambda m, h, y: dict(
+        loss=m.l(m.fc(h), y), **{f'loss_{i}': m.aux(h).pow(2).mean()
+                                 for i in parts}), l=CE())
+    wrapper = ausam(model)
+    for seed in range(3):
+        model.train_step(batch(seed, first=100 * seed), wrapper)
+    parts.append('outside')
+    with pytest.raises(ValueError, match='outside of the loss modules `l`'):
+        model.train_step(batch(9, first=900), wrapper)
+
+
 def test_a_change_of_mind_stops_the_training():
     """A loss that is a mean at first and a sum later."""
 
