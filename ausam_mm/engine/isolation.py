@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..internals import is_batchnorm, records_usage
+from ..internals import is_batchnorm, records_usage, remove_gradient_hook
 from ..undo import Undo
 
 
@@ -27,6 +27,14 @@ class RandomStates:
     python: tuple[Any, ...]
     numpy: dict[str, Any]
     devices: dict[torch.device, Tensor]
+
+
+def has_batch_statistics(module: nn.Module) -> bool:
+    """Whether a module is a BatchNorm, of torch or of the same kind."""
+    return is_batchnorm(module) or (
+        getattr(module, 'running_mean', None) is not None and not isinstance(
+            module, (nn.InstanceNorm1d, nn.InstanceNorm2d,
+                     nn.InstanceNorm3d)))
 
 
 @contextmanager
@@ -113,6 +121,43 @@ def unsynchronized(model: nn.Module, undo: Undo) -> Iterator[None]:
                 undo.keep(attributes.pop, 'forward', None)
             attributes['forward'] = module.module
         yield
+
+
+@contextmanager
+def unrecorded(model: nn.Module, params: list[nn.Parameter],
+               undo: Undo) -> Iterator[None]:
+    """Backward passes inside are none of DistributedDataParallel's.
+
+    Where it looks for unused parameters, it records whose gradient it sees in
+    any backward pass, and takes the next one it reduces for theirs. Inside,
+    a gradient is out of its sight before it looks (torch 2.1 and later).
+
+    Args:
+        model (nn.Module): The outermost model.
+        params (list[nn.Parameter]): Its parameters, without gradients.
+        undo (Undo): Keeps what removes the hooks.
+    """
+    if not any(isinstance(module, DistributedDataParallel)
+               and module.find_unused_parameters
+               for module in model.modules()):
+        yield
+        return
+    seen: dict[nn.Parameter, Tensor] = {}
+
+    def take_away(p: nn.Parameter) -> None:
+        # Activations computed again by reentrant checkpointing come in parts.
+        if p.grad is not None:
+            seen[p] = p.grad if p not in seen else seen[p] + p.grad
+            p.grad = None
+
+    with undo.scope():
+        for p in params:
+            if p.requires_grad:
+                undo.keep(remove_gradient_hook, p, take_away)
+                p.register_post_accumulate_grad_hook(take_away)
+        yield
+    for p, grad in seen.items():
+        p.grad = grad
 
 
 def get_random_states(model: nn.Module) -> RandomStates:
