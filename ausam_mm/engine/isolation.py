@@ -137,9 +137,9 @@ def unrecorded(model: nn.Module, params: list[nn.Parameter],
         params (list[nn.Parameter]): Its parameters, without gradients.
         undo (Undo): Keeps what removes the hooks.
     """
-    if not any(isinstance(module, DistributedDataParallel)
-               and module.find_unused_parameters
-               for module in model.modules()):
+    if not hasattr(Tensor, 'register_post_accumulate_grad_hook') or not any(
+            isinstance(module, DistributedDataParallel)
+            and module.find_unused_parameters for module in model.modules()):
         yield
         return
     seen: dict[nn.Parameter, Tensor] = {}

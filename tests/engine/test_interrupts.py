@@ -26,13 +26,13 @@ CASES = {
     'scoring before the second pass': dict(type='ESAM'),
     'accumulation': dict(type='SAM', accumulative_counts=2),
     'accumulation and ratios': dict(AUSAM, accumulative_counts=2),
-    'first gradient, accumulation': dict(
+    'one pass, accumulation': dict(
         type='AESAM', c_start=9., c_end=9., accumulative_counts=2),
     'mixed precision': dict(AUSAM, base=SCALED),
     'clipping': dict(type='SAM', clip_grad=dict(max_norm=1.)),
 }
 ONE_BACKWARD = ('one pass', 'one pass and reuse', 'first gradient',
-                'first gradient, accumulation')
+                'one pass, accumulation')
 PACKAGE = str(Path(ausam_mm.__file__).parent)
 
 
@@ -183,4 +183,4 @@ def test_an_interrupt_at_any_line_is_repaired_by_the_next_step(case, every):
             assert same(found['gradients'], before['gradients']), where
             assert found['count'] == before['count'], where
         number += every
-    assert number > 500  # lines
+    assert number > 400  # lines
