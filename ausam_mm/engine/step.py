@@ -96,14 +96,12 @@ class Step:
         self._call: Call = ((), {})  # what the second pass repeats
         self._num_calls = 0
         self._output: Any = None  # of the first forward pass
-        # The loss of train_step and that of the output. Comparing them waits
-        # for the device, and so for the end of the step.
-        self._both_losses: Tensor | None = None
+        # The host reads them at the end of the step, where it waits anyway.
+        self._read_later: dict[str, Tensor] = {}
         self._lone_values: set[str] = set()
         self._versions: list[int] | None = None  # of the weights after it
         self._random_states: RandomStates | None = None
         self._accumulated: list[Tensor | None] = []
-        self._updated = False  # whether it was one of the optimizer's steps
         self._context = ExitStack()
 
     # -- the first forward pass, which train_step runs --
@@ -230,8 +228,9 @@ class Step:
         """
         method = self.method
         if self.two_passes:
-            self._both_losses = torch.stack(
-                [loss.detach().float().reshape(()), self._returned_loss()])
+            self._read_later.update(
+                given=loss.detach().reshape(()),
+                returned=self._returned_loss())
         self._output = None
         method.samples_backpropagated += len(self.selection.ascent)
         self.loss_scale = method.loss_scale(loss)
@@ -257,14 +256,13 @@ class Step:
         method.micro_batch += 1
         if method.should_update():
             method.micro_batch = 0
-            self._updated = True
             self._refine()
             self._update(step_kwargs, zero_kwargs)
         self._finish()
 
     @torch.no_grad()
     def _returned_loss(self) -> Tensor:
-        """The loss in what the first pass has returned, shape (), float32.
+        """The loss in what the first pass has returned, shape ().
 
         Raises:
             RuntimeError: If it returned none.
@@ -278,7 +276,7 @@ class Step:
                 f'the {type(output).__name__} that the model returned has no '
                 'loss: compute losses in its forward, and return a dict that '
                 'names them.')
-        return loss.float()
+        return loss
 
     @contextmanager
     def _accumulated_set_aside(self) -> Iterator[None]:
@@ -415,6 +413,7 @@ class Step:
         method = self.method
         if method.base_skips_overflow:
             method.step(**step_kwargs)
+            self._read_later.update(scale=self.loss_scale)
         elif self._step_if_finite(step_kwargs):
             method.skipped_in_a_row = 0
         else:
@@ -452,11 +451,12 @@ class Step:
         """Lets the method learn from the step, and logs it."""
         # From here on the host waits for the device, as the Runner does when
         # it logs the loss.
-        method = self.method
-        self._check_losses()
-        if self._updated and method.base_skips_overflow:
-            self._see_whether_the_scaler_skipped()
-        if self.perturbed and not math.isfinite(self.norm):
+        method, read = self.method, self._read()
+        if self.two_passes:
+            self._check_losses(read['given'], read['returned'])
+        if 'scale' in read:
+            self._see_whether_the_scaler_skipped(read['scale'])
+        if self.perturbed and not math.isfinite(read['norm']):
             method.skipped_perturbations += 1
         method.last_losses = None
         if method.sample_weights is not None:
@@ -477,20 +477,27 @@ class Step:
             scalars['samples_scored'] = method.samples_scored
         scalars.update(self.scalars)
         if self.perturbed:
-            scalars['grad_norm'] = self.norm
+            scalars['grad_norm'] = read['norm']
         for name, value in scalars.items():
             method.message_hub.update_scalar(
                 f'train/ausam/{name}', float(value))
 
-    def _check_losses(self) -> None:
-        """Raises if ``train_step`` changed the loss that the model returned.
+    def _read(self) -> dict[str, float]:
+        """What the host needs of the device, in one transfer."""
+        tensors = self._read_later
+        if self.perturbed:
+            tensors['norm'] = self.norm
+        if not tensors:
+            return {}
+        return dict(zip(tensors, torch.stack(
+            [each.to(self.loss_scale) for each in tensors.values()]).tolist()))
+
+    def _check_losses(self, given: float, returned: float) -> None:
+        """Compares the loss of ``train_step`` with that of the model, at w.
 
         Raises:
-            RuntimeError: If it did.
+            RuntimeError: If they differ.
         """
-        if self._both_losses is None:
-            return
-        given, returned = self._both_losses.tolist()
         both_nan = math.isnan(given) and math.isnan(returned)
         if not both_nan and not math.isclose(
                 given, returned, rel_tol=1e-3, abs_tol=1e-6):
@@ -500,11 +507,11 @@ class Step:
                 f'pass of {type(self.method).__name__} sees: scale losses and '
                 "add to them in the model's forward.")
 
-    def _see_whether_the_scaler_skipped(self) -> None:
-        """A skipped step is one that has lowered the loss scale."""
+    def _see_whether_the_scaler_skipped(self, scale: float) -> None:
+        """Then it has lowered the loss scale, from what it was in the step."""
         method = self.method
         scaler = getattr(self.base, 'loss_scaler', None)
-        if scaler is None or scaler.get_scale() >= float(self.loss_scale):
+        if scaler is None or scaler.get_scale() >= scale:
             method.skipped_in_a_row = 0
         else:
             method.skip_step(by_scaler=True)
