@@ -113,24 +113,19 @@ def unsynchronized(model: nn.Module, undo: Undo) -> Iterator[None]:
                     or not hasattr(module, 'reducer') \
                     or records_usage(module):
                 continue
-            attributes = vars(module)
-            if 'forward' in attributes:  # a compiled one
-                undo.keep(attributes.__setitem__, 'forward',
-                          attributes['forward'])
-            else:
-                undo.keep(attributes.pop, 'forward', None)
-            attributes['forward'] = module.module
+            undo.replace(module, 'forward', module.module)
         yield
 
 
 @contextmanager
 def unrecorded(model: nn.Module, params: list[nn.Parameter],
                undo: Undo) -> Iterator[None]:
-    """Backward passes inside are none of DistributedDataParallel's.
+    """DistributedDataParallel does not see the gradients of a pass inside.
 
-    Where it looks for unused parameters, it records whose gradient it sees in
-    any backward pass, and takes the next one it reduces for theirs. Inside,
-    a gradient is out of its sight before it looks (torch 2.1 and later).
+    With ``find_unused_parameters`` it records which parameters get a gradient
+    in any backward pass, and fails where one of them gets none in the pass
+    that it reduces. Inside, each gradient is taken away before DDP looks
+    (torch 2.1 and later).
 
     Args:
         model (nn.Module): The outermost model.

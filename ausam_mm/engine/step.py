@@ -412,8 +412,7 @@ class Step:
         """The base optimizer's step."""
         method = self.method
         if method.base_skips_overflow:
-            method.step(**step_kwargs)
-            self._read_later.update(scale=self.loss_scale)
+            self._step_by_scaler(step_kwargs)
         elif self._step_if_finite(step_kwargs):
             method.skipped_in_a_row = 0
         else:
@@ -439,13 +438,33 @@ class Step:
 
         clip_func = base.clip_func
         with method.undo.scope():
-            method.undo.keep(setattr, base, 'clip_func', clip_func)
-            base.clip_func = clip
+            method.undo.replace(base, 'clip_func', clip)
             try:
                 method.step(**step_kwargs)
             except _NotFiniteError:
                 return False
         return True
+
+    def _step_by_scaler(self, step_kwargs: dict[str, Any]) -> None:
+        """The step of a base whose loss scaler leaves out overflows."""
+        method, optimizer = self.method, self.method.optimizer
+        if getattr(self.base, 'loss_scaler', None) is None:  # apex's
+            method.step(**step_kwargs)
+            return
+        called: list[None] = []
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            called.append(None)
+            return optimizer_step(*args, **kwargs)
+
+        optimizer_step = optimizer.step
+        with method.undo.scope():
+            method.undo.replace(optimizer, 'step', step)
+            method.step(**step_kwargs)
+        if not called:
+            method.skip_step(by_scaler=True)
+        else:  # A fused optimizer skips by itself; then the scale comes down.
+            self._read_later.update(scale=self.loss_scale)
 
     def _finish(self) -> None:
         """Lets the method learn from the step, and logs it."""
@@ -455,7 +474,10 @@ class Step:
         if self.two_passes:
             self._check_losses(read['given'], read['returned'])
         if 'scale' in read:
-            self._see_whether_the_scaler_skipped(read['scale'])
+            if self.base.loss_scaler.get_scale() < read['scale']:
+                method.skip_step(by_scaler=True)
+            else:
+                method.skipped_in_a_row = 0
         if self.perturbed and not math.isfinite(read['norm']):
             method.skipped_perturbations += 1
         method.last_losses = None
@@ -506,15 +528,6 @@ class Step:
                 f'model returned {returned:g}, which is all that the second '
                 f'pass of {type(self.method).__name__} sees: scale losses and '
                 "add to them in the model's forward.")
-
-    def _see_whether_the_scaler_skipped(self, scale: float) -> None:
-        """Then it has lowered the loss scale, from what it was in the step."""
-        method = self.method
-        scaler = getattr(self.base, 'loss_scaler', None)
-        if scaler is None or scaler.get_scale() >= scale:
-            method.skipped_in_a_row = 0
-        else:
-            method.skip_step(by_scaler=True)
 
     # -- what the parts share --
 

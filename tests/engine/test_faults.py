@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from ..toy import ToyModel, batch, build, difference, wrap
@@ -136,26 +137,42 @@ def test_clipping_by_norm_is_the_check_of_the_gradients(monkeypatch):
     assert history.current() > 0.1
 
 
-def skipping_scaler(**scale):
+def skipping_scaler(kind):
     model = build(norm=True).float()
-    return model, wrap(model, max_skipped_steps=4, base=dict(
-        type='CPUAmpOptimWrapper', loss_scale=scale), **METHODS['SAM'])
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.05, fused=kind == 'fused')
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(METHODS['SAM'], max_skipped_steps=4, base=dict(
+            type='CPUAmpOptimWrapper', loss_scale=dict(
+                init_scale=8., growth_interval=2))),
+        default_args=dict(optimizer=optimizer))
+    if kind == 'static':
+        wrapper.base._scale_update_param = 8.
+    return model, wrapper
 
 
-def test_steps_that_a_loss_scaler_skips_leave_batchnorm_statistics(messages):
-    model, wrapper = skipping_scaler(init_scale=8.)
+SCALERS = ['dynamic', 'static', 'fused']
+
+
+@pytest.mark.parametrize('kind', SCALERS)
+def test_steps_that_a_loss_scaler_skips_leave_batchnorm_statistics(
+        kind, messages):
+    model, wrapper = skipping_scaler(kind)
     train(model, wrapper, range(4))
+    scale = wrapper.loss_scaler.get_scale()
     before = [b.clone() for b in model.buffers()]
     train(model, wrapper, [5], broken)
-    assert wrapper.loss_scaler.get_scale() == 4
+    assert (wrapper.loss_scaler.get_scale() < scale) == (kind != 'static')
     assert all(map(torch.equal, before, model.buffers()))
     train(model, wrapper, range(6, 9))
     assert model.net[1].num_batches_tracked == before[2] + 3
     assert not messages()  # a scaler finds its scale by skipping
+    assert 'step' not in vars(wrapper.optimizer)
 
 
-def test_a_loss_scaler_that_skips_everything_stops_with_the_remedy():
-    model, wrapper = skipping_scaler(init_scale=8., growth_interval=2)
+@pytest.mark.parametrize('kind', SCALERS)
+def test_a_loss_scaler_that_skips_everything_stops_with_the_remedy(kind):
+    model, wrapper = skipping_scaler(kind)
     for _ in range(2):  # a step in between begins a new row
         train(model, wrapper, range(3), lambda i: broken(i, range(3)))
         train(model, wrapper, range(3))

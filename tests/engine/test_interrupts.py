@@ -178,6 +178,7 @@ def test_an_interrupt_at_any_line_is_repaired_by_the_next_step(case, every):
         assert found['modes'] == before['modes'], where
         assert hooks_of(model) == hooks, where
         assert getattr(wrapper.base, 'clip_func', None) is clip, where
+        assert 'step' not in vars(wrapper.optimizer), where
         assert not torch.is_autocast_enabled('cpu'), where
         if untouched:
             assert same(found['gradients'], before['gradients']), where
