@@ -477,6 +477,28 @@ def sharded_runner(work_dir, name, **options):
                        if key != 'params'})
 
 
+CLIPPING = dict(none=None, norm=dict(max_norm=1.),
+                value=dict(type='value', clip_value=1.))
+
+
+def bad_shard(clip):
+    """Steps that are skipped for an element that one process has."""
+    outer = shard(build())
+    wrapper = wrap(outer, type='SAM', rho=0.3, clip_grad=clip)
+    refined, weights = [], []
+
+    def refine(step, params, first):
+        refined.append(None)
+        if len(refined) == 3 and dist.get_rank() == 1:
+            params[0].grad.view(-1)[0] = float('nan')
+
+    wrapper.refine = refine
+    for step in range(5):
+        outer.train_step(data_of(dist.get_rank(), step), wrapper)
+        weights.append(unsharded_weights(outer))
+    return dict(skipped=wrapper.skipped_steps, weights=weights)
+
+
 def sharded_pair(folder):
     results = {name: sharded_training(**options)
                for name, options in SHARDED.items()}
@@ -485,6 +507,8 @@ def sharded_pair(folder):
     results['overflow'] = sharded_training(overflowing, **scaled)
     results['skipped'] = sharded_training(
         without_third_step, steps=STEPS - 1, **scaled)
+    for name, clip in CLIPPING.items():
+        results[f'bad shard, {name}'] = bad_shard(clip)
     for name in RESUMED:
         whole, resumed = folder / f'{name}-whole', folder / f'{name}-resumed'
         results[f'{name}-whole'] = sharded_runner(whole, name)
@@ -506,6 +530,17 @@ def test_fsdp_trains_like_one_process_on_the_joined_batch(sharded, name):
     for result in sharded:
         torch.testing.assert_close(
             result[name], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('clip', CLIPPING)
+def test_a_bad_element_of_one_shard_skips_the_step_in_all(sharded, clip):
+    for result in sharded:
+        result = result[f'bad shard, {clip}']
+        assert result['skipped'] == 1
+        weights = result['weights']
+        moved = [not torch.equal(a, b) for a, b in zip(weights, weights[1:])]
+        assert moved == [True, False, True, True]
+        assert weights[-1].isfinite().all()
 
 
 def test_overflow_in_one_shard_skips_the_step_in_all(sharded):
