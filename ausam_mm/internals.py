@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from mmengine.logging import MessageHub
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -36,24 +36,24 @@ def not_compiled(function: F) -> F:
     return cast(F, _disable_dynamo(function))
 
 
-def uncounted_backward(base: OptimWrapper, loss: Tensor,
-                       inputs: list[nn.Parameter] | None = None) -> None:
-    """A backward pass that is no micro-batch (MMEngine 0.10.7, 0.10.12).
+def set_inner_count(base: OptimWrapper, count: int) -> None:
+    """Sets the count of backward passes (MMEngine 0.10.7, 0.10.12).
 
-    Args:
-        base (OptimWrapper): The wrapper, which counts its backward passes.
-        loss (Tensor): The loss, shape ().
-        inputs (list[nn.Parameter], optional): The parameters that get a
-            gradient. Defaults to None, for all.
+    ``inner_count`` has no setter.
     """
-    count = base._inner_count
-    base.backward(loss, **({} if inputs is None else dict(inputs=inputs)))
     base._inner_count = count
 
 
-def count_micro_batch(base: OptimWrapper) -> None:
-    """Counts as a backward pass would (MMEngine 0.10.7, 0.10.12)."""
-    base._inner_count += 1
+def clips_by_norm(base: OptimWrapper) -> bool:
+    """Whether a step begins with ``clip_func``, which returns the norm.
+
+    So it is in MMEngine 0.10.7 and 0.10.12, unless a subclass does otherwise.
+    """
+    kind = type(base)
+    return bool(base.clip_grad_kwargs) and \
+        base.clip_func is nn.utils.clip_grad_norm_ and \
+        kind.step in (OptimWrapper.step, AmpOptimWrapper.step) and \
+        kind._clip_grad is OptimWrapper._clip_grad
 
 
 def accumulation(base: OptimWrapper) -> int:
@@ -92,6 +92,14 @@ def remove_hook(module: nn.Module, hook: Callable[..., Any]) -> None:
         if other is hook:
             module._forward_hooks.pop(key, None)
             module._forward_hooks_with_kwargs.pop(key, None)
+
+
+def remove_gradient_hook(p: Tensor, hook: Callable[..., Any]) -> None:
+    """Removes a post-accumulate-grad hook, if it is there (torch 2.14)."""
+    hooks = p._post_accumulate_grad_hooks or {}
+    for key, other in list(hooks.items()):
+        if other is hook:
+            hooks.pop(key, None)
 
 
 def is_batchnorm(module: nn.Module) -> bool:

@@ -20,6 +20,15 @@ class Undo:
         """Keeps what takes back a change that is about to be made."""
         self._scopes[-1].append(lambda: callback(*args))
 
+    def replace(self, owner: object, name: str, value: Any) -> None:
+        """Gives an object another attribute, of its own alone, for a while."""
+        attributes = vars(owner)
+        if name in attributes:
+            self.keep(attributes.__setitem__, name, attributes[name])
+        else:  # that of its class, or none
+            self.keep(attributes.pop, name, None)
+        attributes[name] = value
+
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Takes back, at its end, what was changed inside."""

@@ -18,7 +18,8 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 CPU = torch.device('cpu')
 
 
-def launch(function, world_size, *args, backend='gloo'):
+def launch(function, world_size, *args, backend='gloo', timeout=120,
+           meet=True):
     """Calls ``function(*args)`` in each process; returns their results.
 
     Args:
@@ -28,20 +29,24 @@ def launch(function, world_size, *args, backend='gloo'):
         *args: Its arguments.
         backend (str): What the processes communicate through; with 'nccl'
             each has a GPU of its own. Defaults to 'gloo'.
+        timeout (float): Seconds that they wait for each other. Defaults to
+            120.
+        meet (bool): Whether they do so at the end, before any of them ends.
+            Defaults to True.
 
     Returns:
         list: The results, by rank.
     """
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_work, (function, world_size, folder, args, backend),
-                 world_size)
+        mp.spawn(_work, (function, world_size, folder, args, backend, timeout,
+                         meet), world_size)
         return [
             torch.load(Path(folder) / f'{rank}.pt', weights_only=False)
             for rank in range(world_size)
         ]
 
 
-def _work(rank, function, world_size, folder, args, backend):
+def _work(rank, function, world_size, folder, args, backend, timeout, meet):
     faulthandler.enable()
     torch.set_num_threads(1)
     os.environ.update(LOCAL_RANK=str(rank))
@@ -52,10 +57,11 @@ def _work(rank, function, world_size, folder, args, backend):
         init_method=f'file://{folder}/store',
         rank=rank,
         world_size=world_size,
-        timeout=timedelta(seconds=120))
+        timeout=timedelta(seconds=timeout))
     torch.save(function(*args), Path(folder) / f'{rank}.pt')
-    dist.barrier()
-    dist.destroy_process_group()
+    if meet:
+        dist.barrier()
+        dist.destroy_process_group()
     # The result is written. FSDP's modules keep threads of the process group
     # alive, which abort now and then while the interpreter is taken down
     # around them (pytorch/pytorch#90549): this process ends without that.

@@ -22,27 +22,74 @@ def wrapper(**options):
         torch.optim.SGD(layer.parameters(), lr=0.1), **options)
 
 
-def test_an_uncounted_backward_leaves_the_count_of_micro_batches():
+def test_the_count_of_micro_batches_can_be_set():
     layer, base = wrapper(accumulative_counts=2)
-    base.initialize_count_status(layer, 3, 8)
-    internals.uncounted_backward(base, layer(torch.ones(1, 2)).sum())
-    assert base.inner_count == 3
-    assert layer.weight.grad.eq(1).all() and layer.bias.grad is not None
+    base.backward(layer(torch.ones(1, 2)).sum())
+    assert base.inner_count == 1 and not base.should_update()
+    internals.set_inner_count(base, 4)
+    assert base.inner_count == 4 and base.should_update()
 
 
-def test_an_uncounted_backward_differentiates_the_inputs_alone():
+def test_a_backward_pass_differentiates_the_inputs_alone():
     layer, base = wrapper()
-    internals.uncounted_backward(
-        base, layer(torch.ones(1, 2)).sum(), [layer.bias])
+    base.backward(layer(torch.ones(1, 2)).sum(), inputs=[layer.bias])
     assert layer.weight.grad is None and layer.bias.grad is not None
 
 
-def test_a_counted_micro_batch_ends_the_accumulation():
-    layer, base = wrapper(accumulative_counts=2)
-    internals.count_micro_batch(base)
-    assert base.inner_count == 1 and not base.should_update()
-    internals.count_micro_batch(base)
-    assert base.should_update()
+class OwnClipping(OptimWrapper):
+
+    def _clip_grad(self):
+        pass
+
+
+class OwnStep(OptimWrapper):
+
+    def step(self, **kwargs):
+        self.optimizer.step(**kwargs)
+
+
+def test_clipping_by_norm_goes_through_clip_func():
+    _, base = wrapper(clip_grad=dict(max_norm=1.))
+    assert internals.clips_by_norm(base)
+    base.optimizer.param_groups[0]['params'][0].grad = torch.ones(2, 2)
+    norms = []
+    base.clip_func = lambda params, **options: norms.append((params, options))
+    base.step()
+    (params, options), = norms
+    assert len(params) == 1 and options == dict(max_norm=1.)
+    assert not internals.clips_by_norm(base)
+
+
+def test_other_clipping_is_not_by_norm():
+    assert not internals.clips_by_norm(wrapper()[1])
+    assert not internals.clips_by_norm(
+        wrapper(clip_grad=dict(type='value', clip_value=1.))[1])
+    for kind in (OwnClipping, OwnStep):
+        optimizer = wrapper()[1].optimizer
+        assert not internals.clips_by_norm(
+            kind(optimizer, clip_grad=dict(max_norm=1.)))
+
+
+def test_a_gradient_hook_can_be_removed():
+    p = nn.Parameter(torch.ones(2))
+    internals.remove_gradient_hook(p, print)  # it is not there
+    seen = []
+    hook = seen.append
+    p.register_post_accumulate_grad_hook(hook)
+    p.sum().backward()
+    assert seen == [p]
+    internals.remove_gradient_hook(p, hook)
+    p.sum().backward()
+    assert len(seen) == 1
+
+
+def test_changes_in_place_count():
+    x = torch.zeros(2)
+    before = internals.version(x)
+    with torch.no_grad():
+        x.add_(1)
+        torch._foreach_add_([x], 1)
+    assert internals.version(x) >= before + 2
 
 
 def test_accumulation_and_length_of_the_training_are_read():

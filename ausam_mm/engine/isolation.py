@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..internals import is_batchnorm, records_usage
+from ..internals import is_batchnorm, records_usage, remove_gradient_hook
 from ..undo import Undo
 
 
@@ -37,6 +37,14 @@ class RandomStates:
             self.numpy['has_gauss'] == other.numpy['has_gauss'] and \
             all(torch.equal(state, other.devices[device])
                 for device, state in self.devices.items())
+
+
+def has_batch_statistics(module: nn.Module) -> bool:
+    """Whether a module is a BatchNorm, of torch or of the same kind."""
+    return is_batchnorm(module) or (
+        getattr(module, 'running_mean', None) is not None and not isinstance(
+            module, (nn.InstanceNorm1d, nn.InstanceNorm2d,
+                     nn.InstanceNorm3d)))
 
 
 @contextmanager
@@ -89,9 +97,15 @@ def eval_mode(model: nn.Module, undo: Undo, everything: bool,
                 isinstance(module, nn.MultiheadAttention)
             if module.training and module not in kept and (
                     everything or is_layer):
-                undo.keep(setattr, module, 'training', True)
-                module.training = False
+                undo.replace(module, 'training', False)
+                if is_batchnorm(module) and module.running_mean is None:
+                    # Without statistics it would normalize by the batch.
+                    undo.replace(module, 'forward', _identity)
         yield
+
+
+def _identity(inputs: Tensor) -> Tensor:
+    return inputs
 
 
 class StatisticsCopy:
@@ -141,14 +155,46 @@ def unsynchronized(model: nn.Module, undo: Undo) -> Iterator[None]:
                     or not hasattr(module, 'reducer') \
                     or records_usage(module):
                 continue
-            attributes = vars(module)
-            if 'forward' in attributes:  # a compiled one
-                undo.keep(attributes.__setitem__, 'forward',
-                          attributes['forward'])
-            else:
-                undo.keep(attributes.pop, 'forward', None)
-            attributes['forward'] = module.module
+            undo.replace(module, 'forward', module.module)
         yield
+
+
+@contextmanager
+def unrecorded(model: nn.Module, params: list[nn.Parameter],
+               undo: Undo) -> Iterator[None]:
+    """DistributedDataParallel does not see the gradients of a pass inside.
+
+    With ``find_unused_parameters`` it records which parameters get a gradient
+    in any backward pass, and fails where one of them gets none in the pass
+    that it reduces. Inside, each gradient is taken away before DDP looks
+    (torch 2.1 and later).
+
+    Args:
+        model (nn.Module): The outermost model.
+        params (list[nn.Parameter]): Its parameters, without gradients.
+        undo (Undo): Keeps what removes the hooks.
+    """
+    if not hasattr(Tensor, 'register_post_accumulate_grad_hook') or not any(
+            isinstance(module, DistributedDataParallel)
+            and module.find_unused_parameters for module in model.modules()):
+        yield
+        return
+    seen: dict[nn.Parameter, Tensor] = {}
+
+    def take_away(p: nn.Parameter) -> None:
+        # Activations computed again by reentrant checkpointing come in parts.
+        if p.grad is not None:
+            seen[p] = p.grad if p not in seen else seen[p] + p.grad
+            p.grad = None
+
+    with undo.scope():
+        for p in params:
+            if p.requires_grad:
+                undo.keep(remove_gradient_hook, p, take_away)
+                p.register_post_accumulate_grad_hook(take_away)
+        yield
+    for p, grad in seen.items():
+        p.grad = grad
 
 
 def get_random_states(model: nn.Module) -> RandomStates:

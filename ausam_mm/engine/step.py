@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,30 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from ..internals import count_micro_batch, not_compiled, uncounted_backward
+from ..internals import (
+    clips_by_norm,
+    not_compiled,
+    set_inner_count,
+    version,
+)
 from ..losses import PassRecord, PerSampleLosses
 from ..sampling import Selection, take
 from .aside import Aside
-from .capture import Call, capture
-from .distributed import average, average_gradients, is_fsdp, sharding_group
+from .capture import Call, capture, find_lone_values
+from .distributed import (
+    average,
+    average_gradients,
+    is_fsdp,
+    sharding_group,
+    sum_over,
+)
 from .forward_state import CallCopy
 from .isolation import (
     RandomStates,
     frozen_statistics,
     get_random_states,
     set_random_states,
+    unrecorded,
     unsynchronized,
 )
 from .perturbation import gradients, vector_norm
@@ -90,6 +102,11 @@ class Step:
         self._call: Call = ((), {})  # what the second pass repeats
         self._copy: CallCopy | None = None  # what the first pass was given
         self._num_calls = 0
+        self._output: Any = None  # of the first forward pass
+        # The host reads them at the end of the step, where it waits anyway.
+        self._read_later: dict[str, Tensor] = {}
+        self._lone_values: set[str] = set()
+        self._versions: list[int] | None = None  # of the weights after it
         self._random_states: RandomStates | None = None
         self._accumulated: list[Tensor | None] = []
         self._context = ExitStack()
@@ -102,8 +119,13 @@ class Step:
         with self._context as context:
             context.enter_context(
                 capture(self.model, self.inner, self._on_batch,
-                        self._on_call, self.method.undo))
+                        self._on_call, self._on_output, self.method.undo))
             context.enter_context(self._watched())
+            if self._losses is not None and \
+                    not self.method.knows_least_samples:
+                context.enter_context(
+                    find_lone_values(self.inner, self._lone_values,
+                                     self.method.undo))
             if self.two_passes:
                 # DDP decides in the forward pass whether to reduce gradients.
                 context.enter_context(
@@ -116,6 +138,7 @@ class Step:
             except BaseException:
                 self.restore()
                 raise
+        self._versions = [version(p) for p in self.params]
 
     def _on_batch(self, data: Any) -> Any:
         """Hands the data preprocessor only what the passes see."""
@@ -168,6 +191,10 @@ class Step:
         return _take(self._copy.call, self.selection.ascent_in_descent,
                      len(self.selection.descent))
 
+    def _on_output(self, output: Any) -> None:
+        """Keeps what the first pass returns: it comes last."""
+        self._output = output
+
     def _score_and_select(self, call: Call) -> Call:
         """Both passes see what the method selects by the batch's losses."""
         size = self.selection.size
@@ -177,6 +204,11 @@ class Step:
         self.second = self._record(seen)
         return _take(call, seen, size)
 
+    def weights_moved(self) -> bool:
+        """Whether something has changed them since the first forward pass."""
+        return self._versions is not None and \
+            self._versions != [version(p) for p in self.params]
+
     def check_first_forward(self) -> None:
         """Raises if what ``train_step`` ran cannot be repeated.
 
@@ -184,7 +216,7 @@ class Step:
             RuntimeError: If the model was not called exactly once.
             ValueError: If no loss module was.
         """
-        name = type(self.method).__name__
+        method, name = self.method, type(self.method).__name__
         if self._num_calls != 1:
             raise RuntimeError(
                 f'{name} repeats one forward pass of the model, but inside '
@@ -193,6 +225,9 @@ class Step:
                 'train_step.')
         if self._losses is not None:
             self._losses.check_called(self.first)
+            if not method.knows_least_samples:
+                method.least_samples = 2 if self._lone_values else 1
+                method.knows_least_samples = True
 
     # -- the rest of the step --
 
@@ -212,18 +247,27 @@ class Step:
             zero_kwargs (dict): Arguments of ``optimizer.zero_grad``.
         """
         method = self.method
+        if self.two_passes:
+            self._read_later.update(
+                given=loss.detach().reshape(()),
+                returned=self._returned_loss())
+        self._output = None
         method.samples_backpropagated += len(self.selection.ascent)
         self.loss_scale = method.loss_scale(loss)
         try:
             if not self.two_passes:
                 method.backward(method.scale_loss(loss))
             else:
-                self._first_gradient(loss)
-                if method.needs_second_pass(self) and self._rewind():
-                    self._perturb()
+                with self._accumulated_set_aside():
+                    self._first_gradient(loss)
+                    if method.needs_second_pass(self) and self._rewind():
+                        self._perturb()
+                    else:
+                        self._use_first_gradient()
+                if self.perturbed:
                     self._second_pass()
                 else:
-                    self._use_first_gradient()
+                    self._leave_second_pass_out()
         finally:
             self.restore()
             method.forward_state.advance()
@@ -239,24 +283,50 @@ class Step:
             self._update(step_kwargs, zero_kwargs)
         self._finish()
 
+    @torch.no_grad()
+    def _returned_loss(self) -> Tensor:
+        """The loss in what the first pass has returned, shape ().
+
+        Raises:
+            RuntimeError: If it returned none.
+        """
+        output, loss = self._output, None
+        if isinstance(output, Mapping):
+            loss, _ = self.inner.parse_losses(output)
+        if not isinstance(loss, Tensor):
+            raise RuntimeError(
+                f'{type(self.method).__name__} repeats the forward pass, but '
+                f'the {type(output).__name__} that the model returned has no '
+                'loss: compute losses in its forward, and return a dict that '
+                'names them.')
+        return loss
+
+    @contextmanager
+    def _accumulated_set_aside(self) -> Iterator[None]:
+        """Inside, gradients and micro-batches do not add to earlier ones."""
+        accumulated = self._accumulated = [p.grad for p in self.params]
+        undo = self.method.undo
+        with undo.scope():
+            undo.keep(set_inner_count, self.base, self.base.inner_count)
+            undo.keep(_set_gradients, self.params, accumulated)
+            _set_gradients(self.params, [None] * len(self.params))
+            yield
+
     def _first_gradient(self, loss: Tensor) -> None:
-        """The gradient at w; those accumulated before are set aside.
+        """The gradient at w.
 
         The factors of accumulation and loss scaling cancel in g / ||g||.
         """
-        self._accumulated = [p.grad for p in self.params]
-        for p in self.params:
-            p.grad = None
-        chosen = self.method.params_to_perturb(self)
-        try:
-            with self._statistics_of('first'):
-                uncounted_backward(
-                    self.base, loss, chosen
-                    if chosen and self._can_differentiate_some() else None)
-        except BaseException:  # nothing that was accumulated is lost
-            self._put_back_gradients()
-            raise
-        if self.method.sync_perturbation:
+        method = self.method
+        chosen = method.params_to_perturb(self)
+        inputs = dict(inputs=chosen) \
+            if chosen and self._can_differentiate_some() else {}
+        count = self.base.inner_count
+        with self._statistics_of('first'), \
+                unrecorded(self.model, self.params, method.undo):
+            self.base.backward(loss, **inputs)
+        set_inner_count(self.base, count)
+        if method.sync_perturbation:
             average_gradients(self.params)
         if chosen is not None:
             for p in set(self.params).difference(chosen):
@@ -303,11 +373,6 @@ class Step:
         self.norm = self.method.perturbation.perturb(
             self.method.param_groups, self.group,
             self.method.radius_factor) / self.loss_scale
-        self._put_back_gradients()
-
-    def _put_back_gradients(self) -> None:
-        for p, grad in zip(self.params, self._accumulated):
-            p.grad = grad
 
     def perturb_along(self, directions: list[Tensor | None]) -> Tensor:
         """Perturbs along given directions, for steps of one pass.
@@ -319,14 +384,12 @@ class Step:
         Returns:
             Tensor: Their norm, shape ().
         """
-        grads = [p.grad for p in self.params]
-        for p, direction in zip(self.params, directions):
-            p.grad = direction if p.requires_grad else None
-        norm = self.method.perturbation.perturb(
-            self.method.param_groups, self.group, self.method.radius_factor)
-        for p, grad in zip(self.params, grads):
-            p.grad = grad
-        return norm
+        with self._accumulated_set_aside():
+            for p, direction in zip(self.params, directions):
+                p.grad = direction if p.requires_grad else None
+            return self.method.perturbation.perturb(
+                self.method.param_groups, self.group,
+                self.method.radius_factor)
 
     def _second_pass(self) -> None:
         """The losses and the gradient at w + eps."""
@@ -359,15 +422,18 @@ class Step:
             set_random_states(drawn)
 
     def _use_first_gradient(self) -> None:
-        """The optimizer gets the first gradient; there is no second pass."""
+        """Adds the first gradient to what was accumulated before."""
         weight = self._weight_of_micro_batch()
-        for p, grad in zip(self.params, self._accumulated):
-            if p.grad is None:
-                p.grad = grad
-            else:
+        for i, p in enumerate(self.params):
+            if p.grad is not None:
                 first = p.grad * weight.to(p.grad)
-                p.grad = first if grad is None else grad.add_(first)
-        count_micro_batch(self.base)
+                before = self._accumulated[i]
+                self._accumulated[i] = first if before is None \
+                    else before.add_(first)
+
+    def _leave_second_pass_out(self) -> None:
+        """The optimizer gets the first gradient."""
+        set_inner_count(self.base, self.base.inner_count + 1)
         if self.method.should_update() and not is_fsdp(self.model):
             average_gradients(self.params)
 
@@ -390,20 +456,74 @@ class Step:
                 zero_kwargs: dict[str, Any]) -> None:
         """The base optimizer's step."""
         method = self.method
-        if method.base_skips_overflow or self._gradient_is_finite():
-            method.step(**step_kwargs)
+        if method.base_skips_overflow:
+            self._step_by_scaler(step_kwargs)
+        elif self._step_if_finite(step_kwargs):
             method.skipped_in_a_row = 0
         else:
             method.skip_step()
         method.zero_grad(**zero_kwargs)
         method.num_updates += 1
 
+    def _step_if_finite(self, step_kwargs: dict[str, Any]) -> bool:
+        """Steps unless a gradient is not finite; returns whether it did."""
+        method, base = self.method, self.base
+        if not clips_by_norm(base):
+            finite = self._gradient_is_finite()
+            if finite:
+                method.step(**step_kwargs)
+            return finite
+
+        # The base computes the norm itself: the gradients are read once.
+        def clip(params: list[nn.Parameter], **options: Any) -> float:
+            norm = float(sum_over(clip_func(params, **options), self.group))
+            if not math.isfinite(norm):
+                raise _NotFiniteError
+            return norm
+
+        clip_func = base.clip_func
+        with method.undo.scope():
+            method.undo.replace(base, 'clip_func', clip)
+            try:
+                method.step(**step_kwargs)
+            except _NotFiniteError:
+                return False
+        return True
+
+    def _step_by_scaler(self, step_kwargs: dict[str, Any]) -> None:
+        """The step of a base whose loss scaler leaves out overflows."""
+        method, optimizer = self.method, self.method.optimizer
+        if getattr(self.base, 'loss_scaler', None) is None:  # apex's
+            method.step(**step_kwargs)
+            return
+        called: list[None] = []
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            called.append(None)
+            return optimizer_step(*args, **kwargs)
+
+        optimizer_step = optimizer.step
+        with method.undo.scope():
+            method.undo.replace(optimizer, 'step', step)
+            method.step(**step_kwargs)
+        if not called:
+            method.skip_step(by_scaler=True)
+        else:  # A fused optimizer skips by itself; then the scale comes down.
+            self._read_later.update(scale=self.loss_scale)
+
     def _finish(self) -> None:
         """Lets the method learn from the step, and logs it."""
         # From here on the host waits for the device, as the Runner does when
         # it logs the loss.
-        method = self.method
-        if self.perturbed and not math.isfinite(self.norm):
+        method, read = self.method, self._read()
+        if self.two_passes:
+            self._check_losses(read['given'], read['returned'])
+        if 'scale' in read:
+            if self.base.loss_scaler.get_scale() < read['scale']:
+                method.skip_step(by_scaler=True)
+            else:
+                method.skipped_in_a_row = 0
+        if self.perturbed and not math.isfinite(read['norm']):
             method.skipped_perturbations += 1
         if self._losses is not None:
             self._losses.check(self.first)
@@ -416,6 +536,31 @@ class Step:
         method.observe(self)
         method.num_steps += 1
         method.report.write(self)
+
+    def _read(self) -> dict[str, float]:
+        """What the host needs of the device, in one transfer."""
+        tensors = self._read_later
+        if self.perturbed:
+            tensors['norm'] = self.norm
+        if not tensors:
+            return {}
+        return dict(zip(tensors, torch.stack(
+            [each.to(self.loss_scale) for each in tensors.values()]).tolist()))
+
+    def _check_losses(self, given: float, returned: float) -> None:
+        """Compares the loss of ``train_step`` with that of the model, at w.
+
+        Raises:
+            RuntimeError: If they differ.
+        """
+        both_nan = math.isnan(given) and math.isnan(returned)
+        if not both_nan and not math.isclose(
+                given, returned, rel_tol=1e-3, abs_tol=1e-6):
+            raise RuntimeError(
+                f'train_step gave update_params a loss of {given:g}, but the '
+                f'model returned {returned:g}, which is all that the second '
+                f'pass of {type(self.method).__name__} sees: scale losses and '
+                "add to them in the model's forward.")
 
     # -- what the parts share --
 
@@ -486,15 +631,18 @@ class Step:
         return self.method.scale_loss(torch.ones_like(self.loss_scale))
 
     def _gradient_is_finite(self) -> bool:
-        """Whether to step, where the base does not skip overflows itself.
+        """Whether to step, where the base does not see overflows itself."""
+        return math.isfinite(vector_norm(gradients(self.params), self.group))
 
-        A loss that is NaN makes gradients NaN from the last layer on (see
-        :meth:`_second_pass`), so that biases, normalization and the last
-        parameter tell it at no cost.
-        """
-        grads = gradients(self.params)
-        grads = [grad for grad in grads[:-1] if grad.ndim < 2] + grads[-1:]
-        return math.isfinite(vector_norm(grads, self.group))
+
+class _NotFiniteError(ArithmeticError):
+    """The base optimizer's step has met a gradient that is not finite."""
+
+
+def _set_gradients(params: list[nn.Parameter],
+                   grads: Sequence[Tensor | None]) -> None:
+    for p, grad in zip(params, grads):
+        p.grad = grad
 
 
 def _take(call: Call, index: Tensor, size: int) -> Call:

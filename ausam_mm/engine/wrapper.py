@@ -20,7 +20,7 @@ from ..undo import Undo
 from .base_wrapper import ComposedOptimWrapper
 from .distributed import from_group_state
 from .forward_state import ForwardState
-from .isolation import StatisticsCopy
+from .isolation import StatisticsCopy, has_batch_statistics
 from .param_state import ParamState, forget_others
 from .perturbation import Perturbation
 from .report import Report
@@ -147,6 +147,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self.max_skipped_steps = max_skipped_steps
         self.skipped_in_a_row = 0
         self.least_samples = 1  # that a pass can see
+        self.knows_least_samples = False
         self.micro_batch = 0  # within the optimizer's step
         self.param_states: list[ParamState] = []
         self.sample_weights: Tensor | None = None
@@ -168,6 +169,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
 
         Raises:
             ValueError: For accumulation on DDP's static graph.
+            RuntimeError: If ``train_step`` has finished the step before by
+                itself.
         """
         require(
             not getattr(model, 'static_graph', False)
@@ -175,22 +178,32 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             'DistributedDataParallel cannot accumulate gradients on a static '
             'graph, with any OptimWrapper: leave static_graph or '
             'accumulative_counts out.')
+        # Steps that an exception has ended, or that train_step gave up, leave
+        # the weights.
+        last, self._step = self._step, None
+        finished = last is not None and last.weights_moved()
         self.undo.run()  # what an interrupted step has left
         self.perturbation.restore()
-        self._step = Step(self, model)
+        if finished:
+            raise self._finished_alone('the optimizer has stepped')
         if self._statistics is None or self._statistics.model is not model:
             self._statistics = StatisticsCopy(model)
             self._forward_state = ForwardState(
                 getattr(model, 'module', model) if is_model_wrapper(model)
                 else model)
-            # Without a map, it cannot normalize a single sample.
-            self.least_samples = 2 if any(
-                isinstance(module, nn.BatchNorm1d)
-                for module in model.modules()) else 1
-        if self.starts_update() and not self.base_skips_overflow:
+            if not self.knows_least_samples and any(
+                    module.training and has_batch_statistics(module)
+                    for module in model.modules()):
+                self.least_samples = 2  # until the first pass shows it
+        if self.starts_update():
             self._statistics.save()
-        with self._step.first_forward():
-            yield
+        self._step = Step(self, model)
+        try:
+            with self._grad_mode_kept(), self._step.first_forward():
+                yield
+        except BaseException:
+            self._step = None
+            raise
 
     def update_params(self,
                       loss: Tensor,
@@ -217,7 +230,41 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
                 'and OptimWrapperDict do not, so use DDP or FSDP and one '
                 'optimizer.')
         step.check_first_forward()
-        step.run(loss, step_kwargs or {}, zero_kwargs or {})
+        with self._grad_mode_kept():
+            step.run(loss, step_kwargs or {}, zero_kwargs or {})
+
+    @contextmanager
+    def _grad_mode_kept(self) -> Iterator[None]:
+        """An interrupt at the end of torch.no_grad's block leaves it on."""
+        with self.undo.scope():
+            self.undo.keep(torch.set_grad_enabled, torch.is_grad_enabled())
+            yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """The base's backward pass, which :meth:`update_params` calls."""
+        self._refuse_while_pending('backward')
+        super().backward(loss, **kwargs)
+
+    def step(self, **kwargs: Any) -> None:
+        """The base's step; schedulers count the calls of this method."""
+        self._refuse_while_pending('step')
+        super().step(**kwargs)
+
+    def zero_grad(self, **kwargs: Any) -> None:
+        """The base's zero_grad, which :meth:`update_params` calls."""
+        self._refuse_while_pending('zero_grad')
+        super().zero_grad(**kwargs)
+
+    def _refuse_while_pending(self, what: str) -> None:
+        if self._step is not None:
+            raise self._finished_alone(f'{what} was called')
+
+    def _finished_alone(self, what: str) -> RuntimeError:
+        return RuntimeError(
+            f'After the first forward pass of {type(self).__name__} {what}, '
+            'which leaves out the second pass: call '
+            'optim_wrapper.update_params(loss) in train_step instead of '
+            'backward, step and zero_grad.')
 
     # -- what a method decides --
 
@@ -382,17 +429,21 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         done = self.inner_count - self.micro_batch
         return float(min(1., done / total))
 
-    def skip_step(self) -> None:
+    def skip_step(self, by_scaler: bool = False) -> None:
         """Leaves a step out whose gradient is not finite, and says so.
+
+        Args:
+            by_scaler (bool): Whether a loss scaler has left it out, for which
+                that is nothing to speak of. Defaults to False.
 
         Raises:
             RuntimeError: After ``max_skipped_steps`` in a row.
         """
-        self.skipped_steps += 1
+        self.skipped_steps += not by_scaler
         self.skipped_in_a_row += 1
         if self._statistics is not None:
             self._statistics.restore()
-        if self.skipped_in_a_row == 1:
+        if self.skipped_in_a_row == 1 and not by_scaler:
             print_log(
                 f'{type(self).__name__} skips step {self.num_updates}, whose '
                 'gradient is not finite: weights and BatchNorm statistics '
@@ -444,6 +495,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             self.counters(),
             loss_modules=self._losses.state_dict() if self._losses
             else self._losses_state,
+            least_samples=self.least_samples
+            if self.knows_least_samples else None,
             **{name: getattr(self, name) for name in self.saved})
 
     def load_method_state(self, state: dict[str, Any]) -> None:
@@ -456,6 +509,9 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             setattr(self, name, state.get(name, 0))
         self._losses_state = state.get('loss_modules', {})
         self._losses = None
+        if state.get('least_samples') is not None:
+            self.least_samples = state['least_samples']
+            self.knows_least_samples = True
         for name in self.saved:
             if name in state:
                 setattr(self, name, state[name])

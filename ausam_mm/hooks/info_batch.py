@@ -224,7 +224,7 @@ class InfoBatchHook(Hook):
 
         enter = self._stack.enter_context
         enter(capture(runner.model, inner, lambda data: data, look,
-                      self._undo))
+                      lambda output: None, self._undo))
         enter(losses.watch(lambda: records[-1], self._undo))
 
     def _close(self) -> None:

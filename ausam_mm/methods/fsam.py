@@ -11,7 +11,6 @@ from ..engine import (
     ParamState,
     Step,
     TwoPassOptimWrapper,
-    gradients,
     vector_norm,
 )
 from ..engine.distributed import average, is_fsdp
@@ -67,14 +66,16 @@ class FSAM(TwoPassOptimWrapper):
     def set_ascent_direction(self, step: Step) -> None:
         """Steps 1 and 2 of the algorithm (see the class)."""
         scale = step.loss_scale
-        params = [p for p in step.params if p.grad is not None]
-        ascent = gradients(params)
-        grads = [g / scale.to(g) for g in ascent]
+        # Another process may have used what this one has not.
+        params = [p for p in step.params if p.requires_grad]
+        grads = [torch.zeros_like(p) if p.grad is None
+                 else p.grad / scale.to(p.grad) for p in params]
         if not is_fsdp(step.model):
             average(grads)
         valid = vector_norm(grads, step.group).isfinite()
         self.average.keep(
             params, [torch.lerp(g, m, self.lmbda)
                      for g, m in zip(grads, self.average.of(params))], valid)
-        for g, m in zip(ascent, self.average.of(params)):
-            g.sub_(self.sigma * scale.to(m) * m)
+        for p, m in zip(params, self.average.of(params)):
+            if p.grad is not None:
+                p.grad.sub_(self.sigma * scale.to(m) * m)

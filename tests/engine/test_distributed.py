@@ -1,5 +1,10 @@
 """Two and four gloo processes: what they share and what they agree on."""
 
+import re
+import time
+from functools import partial
+from itertools import count
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -88,6 +93,52 @@ def with_unused(**options):
     return ddp_training(DDP_OPTIONS['unused'], model=model, **options)
 
 
+class Branches(nn.Module):
+    """Layers of which a pass uses some, as LayerDrop and routing do.
+
+    The first pass takes another one than the second, in each process its own;
+    the last layer is used by first passes only.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Linear(6, 12)
+        self.narrow = nn.Linear(12, 3)
+        self.wide = nn.Sequential(nn.Linear(12, 5), nn.Linear(5, 3))
+        self.first = nn.Linear(12, 3)
+        self.calls = count()  # no attribute that a step would put back
+
+    def forward(self, x):
+        x = torch.tanh(self.trunk(x))
+        number = next(self.calls) if self.trunk.training else 1
+        if self.training and number % 2 == 0 and self.first_alone:
+            return self.first(x) + self.wide(x)
+        return (self.wide if (number // 2 + number + dist.get_rank()) % 3
+                else self.narrow)(x)
+
+
+BRANCHING = dict(
+    SAM=dict(type='SAM', rho=0.3), AUSAM=AUSAM,
+    pair=dict(AUSAM, alpha=(0.25, 0.75)),
+    accumulation=dict(type='SAM', rho=0.3, accumulative_counts=2),
+    synchronized=dict(type='SAM', rho=0.3, sync_perturbation=True),
+    FSAM=dict(type='FSAM'), AESAM=dict(type='AESAM'),
+    LookSAM=dict(type='LookSAM', k=2))
+
+
+def branching(first_alone, ddp=None, **options):
+    """Weights after a training, and whether a layer has never moved."""
+    model = build()
+    torch.manual_seed(0)
+    model.net = Branches().double()
+    model.net.first_alone = first_alone
+    before = model.net.first.weight.detach().clone()
+    result = ddp_training(
+        dict(find_unused_parameters=True, **(ddp or {})), model=model,
+        **options)
+    return dict(result, stayed=torch.equal(before, model.net.first.weight))
+
+
 def pair_of_processes():
     results = {
         f'{name}-{accumulation}': ddp_training(
@@ -115,6 +166,13 @@ def pair_of_processes():
     results['same batches'] = ddp_training(data=repeated, steps=3, **AUSAM)
     results['overflow'] = ddp_training(
         data=overflow, model=build(), **dict(AUSAM, alpha=(0.25, 0.75)))
+    for name, options in BRANCHING.items():
+        results[f'branches {name}'] = branching(False, **options)
+    for name in ('SAM', 'accumulation', 'pair'):
+        results[f'first pass alone, {name}'] = branching(
+            True, **BRANCHING[name])
+    results['branches in buckets'] = branching(
+        False, dict(gradient_as_bucket_view=True), **BRANCHING['SAM'])
     results['separate'] = separate(**AUSAM)
     results['separate synchronized'] = separate(
         type='SAM', rho=0.3, sync_perturbation=True)
@@ -176,6 +234,32 @@ def test_parameters_without_gradient_change_nothing(pair):
     result = pair[0]['with unused']['weights'][-1]
     assert result[:3].eq(1).all()
     torch.testing.assert_close(result[3:], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('name', BRANCHING)
+def test_passes_may_use_different_parameters(pair, name):
+    for result in (each[f'branches {name}'] for each in pair):
+        moved = [not torch.equal(a, b) for a, b in zip(
+            result['weights'], result['weights'][1:])]
+        assert sum(moved) == (3 if name == 'accumulation' else 5)
+        assert result['weights'][-1].isfinite().all()
+        assert result['stayed']
+    assert torch.equal(*(
+        each[f'branches {name}']['weights'][-1] for each in pair))
+
+
+def test_buckets_do_not_matter_where_passes_use_different_parameters(pair):
+    for result in pair:
+        torch.testing.assert_close(
+            result['branches in buckets']['weights'],
+            result['branches SAM']['weights'], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('name', ['SAM', 'accumulation', 'pair'])
+def test_a_layer_of_the_first_pass_alone_does_not_move(pair, name):
+    """Not by weight decay either."""
+    for result in pair:
+        assert result[f'first pass alone, {name}']['stayed']
 
 
 def test_processes_hold_the_same_history(pair):
@@ -257,6 +341,68 @@ def test_submodules_wrapped_one_by_one_train_like_the_wrapped_model(pair):
         assert result['separate synchronized'] < 1e-12
 
 
+TIMEOUT = 5
+RAISING = {
+    ('SAM', 'forward'): dict(type='SAM', rho=0.3),
+    ('SAM', 'needs_second_pass'): dict(type='SAM', rho=0.3),
+    ('AUSAM', 'forward'): AUSAM,
+    ('AUSAM', 'observe'): AUSAM,  # which gathers the scores of all
+    ('AESAM', 'needs_second_pass'): dict(  # all decide alike
+        type='AESAM', c_start=0., c_end=0.),
+    ('FSAM', 'set_ascent_direction'): dict(type='FSAM'),
+}
+
+
+def raise_error(*_, **__):
+    raise MemoryError
+
+
+def second_raises(folder, place, **options):
+    """Process 1 raises in its third step, but lives on."""
+    rank = dist.get_rank()
+    model = build(norm=True)
+    outer = MMDistributedDataParallel(model)
+    wrapper = wrap(model, **options)
+    for step in range(2):
+        outer.train_step(data_of(rank, step), wrapper)
+    before = [p.detach().clone() for p in model.parameters()]
+    if rank == 1:
+        owner = model if place == 'forward' else wrapper
+        setattr(owner, place, raise_error)
+    start, error, steps = time.monotonic(), None, 0
+    try:
+        for step in range(2, 5):
+            outer.train_step(data_of(rank, step), wrapper)
+            steps += 1
+    except Exception as caught:
+        error = f'{type(caught).__name__}: {caught}'
+    seconds = time.monotonic() - start
+    (folder / str(rank)).touch()
+    while not (folder / '0').exists():
+        time.sleep(0.1)
+    return dict(
+        error=error, seconds=seconds, steps=steps,
+        hooks=sum(len(m._forward_hooks) + len(m._forward_pre_hooks)
+                  for m in outer.modules()),
+        stayed=all(map(torch.equal, before, model.parameters())))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method,place', RAISING)
+def test_a_process_that_raises_ends_all(tmp_path, method, place):
+    """Within the time that they wait for each other, and without a trace."""
+    waiting, raising = launch(
+        partial(second_raises, tmp_path, place, **RAISING[method, place]), 2,
+        timeout=TIMEOUT, meet=False)
+    assert raising['error'] == 'MemoryError: '
+    assert re.search('(?i)time|closed|reset', waiting['error'])
+    assert waiting['seconds'] < 3 * TIMEOUT
+    for result in (waiting, raising):
+        assert result['steps'] == 0
+        assert result['hooks'] == 0
+        assert result['stayed'] == (place != 'observe')
+
+
 SHARDED = {
     f'{name}-{accumulation}': dict(accumulative_counts=accumulation, **options)
     for name, options in dict(
@@ -332,6 +478,28 @@ def sharded_runner(work_dir, name, **options):
                        if key != 'params'})
 
 
+CLIPPING = dict(none=None, norm=dict(max_norm=1.),
+                value=dict(type='value', clip_value=1.))
+
+
+def bad_shard(clip):
+    """Steps that are skipped for an element that one process has."""
+    outer = shard(build())
+    wrapper = wrap(outer, type='SAM', rho=0.3, clip_grad=clip)
+    refined, weights = [], []
+
+    def refine(step, params, first):
+        refined.append(None)
+        if len(refined) == 3 and dist.get_rank() == 1:
+            params[0].grad.view(-1)[0] = float('nan')
+
+    wrapper.refine = refine
+    for step in range(5):
+        outer.train_step(data_of(dist.get_rank(), step), wrapper)
+        weights.append(unsharded_weights(outer))
+    return dict(skipped=wrapper.skipped_steps, weights=weights)
+
+
 def sharded_pair(folder):
     results = {name: sharded_training(**options)
                for name, options in SHARDED.items()}
@@ -340,6 +508,8 @@ def sharded_pair(folder):
     results['overflow'] = sharded_training(overflowing, **scaled)
     results['skipped'] = sharded_training(
         without_third_step, steps=STEPS - 1, **scaled)
+    for name, clip in CLIPPING.items():
+        results[f'bad shard, {name}'] = bad_shard(clip)
     for name in RESUMED:
         whole, resumed = folder / f'{name}-whole', folder / f'{name}-resumed'
         results[f'{name}-whole'] = sharded_runner(whole, name)
@@ -361,6 +531,17 @@ def test_fsdp_trains_like_one_process_on_the_joined_batch(sharded, name):
     for result in sharded:
         torch.testing.assert_close(
             result[name], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('clip', CLIPPING)
+def test_a_bad_element_of_one_shard_skips_the_step_in_all(sharded, clip):
+    for result in sharded:
+        result = result[f'bad shard, {clip}']
+        assert result['skipped'] == 1
+        weights = result['weights']
+        moved = [not torch.equal(a, b) for a, b in zip(weights, weights[1:])]
+        assert moved == [True, False, True, True]
+        assert weights[-1].isfinite().all()
 
 
 def test_overflow_in_one_shard_skips_the_step_in_all(sharded):

@@ -3,18 +3,15 @@
 import logging
 import math
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-import ausam_mm
-
-from ..toy import ToyModel, batch, build, wrap
+from ..toy import ToyModel, batch, build, difference, wrap
 
 METHODS = {
     'SAM': dict(type='SAM', rho=0.3),
@@ -92,32 +89,181 @@ def test_a_number_of_steps_to_skip_is_checked():
         wrap(build(), max_skipped_steps=0, **METHODS['SAM'])
 
 
-class Fails(ToyModel):
-    fails = False
+@pytest.mark.parametrize('clip', [
+    None, dict(max_norm=1.), dict(type='value', clip_value=1.)], ids=str)
+@pytest.mark.parametrize('bad', [math.nan, math.inf])
+@pytest.mark.parametrize('options', [
+    *METHODS.values(), dict(METHODS['AUSAM'], alpha=(0.25, 0.75)),
+    dict(type='MSAM')], ids=str)
+def test_one_bad_element_of_one_gradient_skips_the_step(options, bad, clip):
+    """Of a weight, not a bias and not the last, with a finite loss."""
+    model = build()
+    wrapper = wrap(model, clip_grad=clip, **options)
+    passes = 1 if options['type'] == 'MSAM' else 2
+    calls, factor = [], torch.ones(16, 6).double()
+    factor[3, 4] = bad
 
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        losses = super().forward(inputs, data_samples, mode)
+    def spoil(grad):
+        calls.append(None)
+        return grad * factor if len(calls) == 3 * passes else None
 
-        def fail(grad):
-            raise MemoryError
+    model.net[0].weight.register_hook(spoil)
+    train(model, wrapper, range(2))
+    before = [p.detach().clone() for p in model.parameters()]
+    train(model, wrapper, [2])
+    assert wrapper.skipped_steps == 1
+    assert all(map(torch.equal, before, model.parameters()))
+    train(model, wrapper, range(3, 6))
+    assert wrapper.skipped_steps == 1
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert not torch.equal(before[0], model.net[0].weight)
 
-        if self.fails:
-            losses['loss'].register_hook(fail)
-        return losses
+
+def test_clipping_by_norm_is_the_check_of_the_gradients(monkeypatch):
+    """They are read once, and the step is MMEngine's with clipping."""
+    model, expected = build(), build()
+    clip = dict(max_norm=0.1)
+    wrapper = wrap(model, clip_grad=clip, type='SAM', rho=0.)
+    base = wrap(expected, clip_grad=clip, type='OptimWrapper')
+    norms, clip_func = [], wrapper.base.clip_func
+    monkeypatch.setattr('ausam_mm.engine.step.vector_norm', norms.append)
+    for i in range(3):
+        model.train_step(batch(i), wrapper)
+        expected.train_step(batch(i), base)
+    assert not norms
+    assert difference(model, expected) == 0
+    assert wrapper.base.clip_func is clip_func
+    history = wrapper.message_hub.get_scalar('train/grad_norm')
+    assert history.current() > 0.1
 
 
-def test_what_was_accumulated_survives_an_exception_in_the_first_backward():
-    torch.manual_seed(0)
-    model = Fails().double()
-    wrapper = wrap(model, accumulative_counts=2, **METHODS['SAM'])
+def skipping_scaler(kind):
+    model = build(norm=True).float()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.05, fused=kind == 'fused')
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(METHODS['SAM'], max_skipped_steps=4, base=dict(
+            type='CPUAmpOptimWrapper', loss_scale=dict(
+                init_scale=8., growth_interval=2))),
+        default_args=dict(optimizer=optimizer))
+    if kind == 'static':
+        wrapper.base._scale_update_param = 8.
+    return model, wrapper
+
+
+SCALERS = ['dynamic', 'static', 'fused']
+
+
+@pytest.mark.parametrize('kind', SCALERS)
+def test_steps_that_a_loss_scaler_skips_leave_batchnorm_statistics(
+        kind, messages):
+    model, wrapper = skipping_scaler(kind)
+    train(model, wrapper, range(4))
+    scale = wrapper.loss_scaler.get_scale()
+    before = [b.clone() for b in model.buffers()]
+    train(model, wrapper, [5], broken)
+    assert (wrapper.loss_scaler.get_scale() < scale) == (kind != 'static')
+    assert all(map(torch.equal, before, model.buffers()))
+    train(model, wrapper, range(6, 9))
+    assert model.net[1].num_batches_tracked == before[2] + 3
+    assert not messages()  # a scaler finds its scale by skipping
+    assert 'step' not in vars(wrapper.optimizer)
+
+
+@pytest.mark.parametrize('kind', SCALERS)
+def test_a_loss_scaler_that_skips_everything_stops_with_the_remedy(kind):
+    model, wrapper = skipping_scaler(kind)
+    for _ in range(2):  # a step in between begins a new row
+        train(model, wrapper, range(3), lambda i: broken(i, range(3)))
+        train(model, wrapper, range(3))
+    with pytest.raises(RuntimeError, match='skipped 4 steps in a row.*NaN'):
+        train(model, wrapper, range(9), lambda i: broken(i, range(9)))
+    assert wrapper.skipped_in_a_row == 4
+
+
+def fail(*_, **__):
+    raise MemoryError
+
+
+class Places:
+    """Makes a step raise in one place, once."""
+
+    @staticmethod
+    def first_forward(model, wrapper, patch):
+        patch.setattr(model.loss_module, 'forward', fail)
+
+    @staticmethod
+    def first_backward(model, wrapper, patch):
+        patch.setattr(wrapper.base, 'backward', lambda loss, **_: (
+            type(wrapper.base).backward(wrapper.base, loss), fail()))
+
+    @staticmethod
+    def decision(model, wrapper, patch):
+        patch.setattr(wrapper, 'needs_second_pass', fail)
+
+    @staticmethod
+    def direction(model, wrapper, patch):
+        patch.setattr(wrapper, 'set_ascent_direction', fail)
+
+    @staticmethod
+    def perturbation(model, wrapper, patch):
+        """After the first layer has moved."""
+        moved = wrapper.perturbation._moved
+        add = torch.Tensor.add_
+        patch.setattr(torch.Tensor, 'add_', lambda p, *args, **options: (
+            fail() if wrapper.perturbation._moved[2:] else
+            add(p, *args, **options)))
+        assert not moved
+
+    @staticmethod
+    def second_forward(model, wrapper, patch):
+        forward = model.loss_module.forward
+        patch.setattr(
+            model.loss_module, 'forward', lambda *args: fail() if
+            wrapper.perturbation._moved else forward(*args))
+
+
+PLACES = [name for name in vars(Places) if not name.startswith('_')]
+
+
+@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize('options', [
+    dict(type='SAM', rho=0.3), METHODS['AUSAM'],
+    dict(METHODS['AUSAM'], alpha=(0.25, 0.75)), dict(type='KSAM')], ids=str)
+def test_a_micro_batch_that_raised_can_be_repeated(options, place):
+    """Then the training ends as if nothing had been."""
+    trained = []
+    for fails in (False, True):
+        model = build()
+        wrapper = wrap(model, accumulative_counts=3, **options)
+        wrapper.initialize_count_status(model, 0, 9)
+        train(model, wrapper, range(4))
+        if fails:
+            hooks = [len(m._forward_hooks) for m in model.modules()]
+            with pytest.MonkeyPatch.context() as patch:
+                getattr(Places, place)(model, wrapper, patch)
+                with pytest.raises(MemoryError):
+                    train(model, wrapper, [4])
+            assert hooks == [len(m._forward_hooks) for m in model.modules()]
+        train(model, wrapper, range(4, 9))
+        assert wrapper.num_updates == 3
+        trained.append(model)
+    assert difference(*trained) == 0
+
+
+def test_an_exception_before_a_pass_at_moved_weights_leaves_the_gradients():
+    """MSAM's one pass."""
+    model = build()
+    wrapper = wrap(model, accumulative_counts=2, type='MSAM')
     wrapper.initialize_count_status(model, 0, 8)
-    train(model, wrapper, range(1))
+    train(model, wrapper, range(3))
     before = [p.grad.clone() for p in model.parameters()]
-    model.fails = True
-    with pytest.raises(MemoryError):
-        train(model, wrapper, range(1, 2))
-    assert all(torch.equal(p.grad, g) for p, g in zip(
-        model.parameters(), before))
+    with pytest.MonkeyPatch.context() as patch:
+        Places.perturbation(model, wrapper, patch)
+        with pytest.raises(MemoryError):
+            train(model, wrapper, [3])
+    assert all(torch.equal(p.grad, grad)
+               for p, grad in zip(model.parameters(), before))
 
 
 class Draws(ToyModel):
@@ -150,19 +296,104 @@ def test_what_a_method_draws_between_the_passes_is_not_repeated():
     assert len(set(drawn)) == 3
 
 
+class Pooled(ToyModel):
+    """Images, or sequences, whose BatchNorm comes after a pooling."""
+
+    def __init__(self, norm, size=1, dimensions=2):
+        super().__init__()
+        pool = getattr(nn, f'AdaptiveAvgPool{dimensions}d')(size)
+        self.net = nn.Sequential(
+            nn.Unflatten(1, (2, 3) + (1, ) * (dimensions - 1)), pool, norm,
+            nn.Flatten(), nn.Linear(2 * size**dimensions, 3))
+
+
+def batch_norm_1d():
+    return build(norm=True)
+
+
+LONE = {
+    'BatchNorm1d': batch_norm_1d,
+    'BatchNorm1d on sequences': lambda: Pooled(
+        nn.BatchNorm1d(2), dimensions=1),
+    'BatchNorm2d': lambda: Pooled(nn.BatchNorm2d(2)),
+    'BatchNorm3d': lambda: Pooled(nn.BatchNorm3d(2), dimensions=3),
+    'SyncBatchNorm': lambda: Pooled(nn.SyncBatchNorm(2)),
+    'without statistics': lambda: Pooled(
+        nn.BatchNorm2d(2, track_running_stats=False)),
+}
+
+
+def samples_seen(model, size, wrapper, steps=range(3)):
+    """How many samples each pass of some small batches sees in training."""
+    seen = []
+    layer = next(module for module in model.net.modules()
+                 if isinstance(module, (nn.Linear, nn.Conv2d)))
+    handle = model.net.register_forward_hook(
+        lambda module, args, output: seen.append(len(output))
+        if layer.training else None)
+    train(model, wrapper, steps, lambda i: batch(i, size=size))
+    handle.remove()
+    return seen
+
+
 @pytest.mark.parametrize('size', [2, 3, 4])
 @pytest.mark.parametrize('options', [
     METHODS['AUSAM'], dict(METHODS['AUSAM'], alpha=(0.25, 0.75)),
     dict(type='KSAM', k=1), dict(type='ESAM', gamma=0.3)], ids=str)
-def test_batchnorm_gets_two_samples_of_an_incomplete_batch(options, size):
-    model = build(norm=True)
-    wrapper = wrap(model, **options)
-    seen = []
-    model.net[1].register_forward_hook(
-        lambda module, args, output: seen.append(len(output))
-        if module.training else None)
-    train(model, wrapper, range(3), lambda i: batch(i, size=size))
+@pytest.mark.parametrize('model', LONE)
+def test_batchnorm_gets_two_samples_of_an_incomplete_batch(
+        model, options, size):
+    torch.manual_seed(0)
+    model = LONE[model]().double().train()
+    seen = samples_seen(model, size, wrap(model, **options))
     assert min(seen) == 2
+
+
+def test_a_batch_of_one_sample_is_the_base_optimizers_business():
+    model = build(norm=True)
+    wrapper = wrap(model, **METHODS['AUSAM'])
+    train(model, wrapper, range(2))
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        train(model, wrapper, [2], lambda i: batch(i, size=1))
+
+
+def frozen_norm():
+    model = Pooled(nn.BatchNorm2d(2))
+    model.net[2].eval()
+    return model
+
+
+@pytest.mark.parametrize('make', [
+    lambda: Pooled(nn.BatchNorm2d(2), size=2),
+    lambda: Pooled(nn.BatchNorm1d(2), size=2, dimensions=1),
+    lambda: Pooled(nn.InstanceNorm2d(2, track_running_stats=True), size=2),
+    lambda: Pooled(nn.GroupNorm(1, 2)), frozen_norm],
+    ids=['maps', 'sequences', 'InstanceNorm', 'GroupNorm', 'frozen'])
+@pytest.mark.parametrize('options', [
+    METHODS['AUSAM'], dict(type='KSAM', k=1), dict(type='ESAM', gamma=0.3)],
+    ids=str)
+def test_layers_that_can_normalize_one_sample_get_one(make, options):
+    torch.manual_seed(0)
+    model = make().double()
+    wrapper = wrap(model, **options)
+    samples_seen(model, 3, wrapper, steps=[0])
+    assert min(samples_seen(model, 3, wrapper)) == 1
+
+
+@pytest.mark.parametrize('size,fewest', [(1, 2), (2, 1)])
+def test_what_batchnorm_needs_is_known_after_a_resume(size, fewest):
+    """From the first step on."""
+
+    def make():
+        torch.manual_seed(0)
+        model = Pooled(nn.BatchNorm2d(2), size).double()
+        return model, wrap(model, **METHODS['AUSAM'])
+
+    model, wrapper = make()
+    samples_seen(model, 3, wrapper)
+    resumed, other = make()
+    other.load_state_dict(wrapper.state_dict())
+    assert samples_seen(resumed, 2, other, steps=[3]) == [fewest] * 2
 
 
 def test_without_batchnorm_one_sample_is_enough():
@@ -225,65 +456,3 @@ def test_every_batchnorm_statistic_is_taken_back():
     train(model, wrapper, [5], broken)
     assert wrapper.skipped_steps == 1
     assert torch.equal(model.net[1].running_mean, before)
-
-
-ENGINE = str(Path(ausam_mm.engine.__file__).parent)
-
-
-class Interrupt:
-    """Raises KeyboardInterrupt at the n-th line that the engine runs."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def __enter__(self):
-        sys.settrace(self.trace)
-
-    def __exit__(self, *_):
-        sys.settrace(None)
-
-    def trace(self, frame, event, argument):
-        return self.line if frame.f_code.co_filename.startswith(ENGINE) \
-            else None
-
-    def line(self, frame, event, argument):
-        if event == 'line':
-            self.number -= 1
-            if self.number == 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self.line
-
-
-def everything_of(model):
-    return ([p.detach().clone() for p in model.parameters()],
-            [b.track_running_stats for b in model.modules()
-             if isinstance(b, nn.BatchNorm1d)],
-            [len(m._forward_hooks) + len(m._forward_pre_hooks)
-             for m in model.modules()])
-
-
-@pytest.mark.parametrize('method', METHODS)
-def test_an_interrupt_at_any_line_is_repaired_by_the_next_step(method):
-    model = build(norm=True)
-    wrapper = wrap(model, lr=0., weight_decay=0., **METHODS[method])
-    train(model, wrapper, range(2))
-    weights, flags, hooks = everything_of(model)
-    number, ended = 0, False
-    while not ended:
-        number += 1
-        with Interrupt(number):
-            try:
-                train(model, wrapper, [2])
-                ended = True
-            except KeyboardInterrupt:
-                pass
-        # The next step begins with the repair.
-        with wrapper.optim_context(model):
-            after, flags_in_step, _ = everything_of(model)
-            model(**model.data_preprocessor(batch(3), True), mode='loss')
-        wrapper._step = None
-        assert all(map(torch.equal, weights, after)), number
-        assert flags_in_step == flags, number
-        assert everything_of(model)[2] == hooks, number
-    assert number > 300

@@ -223,26 +223,30 @@ class Reads(TorchDispatchMode):
 @pytest.mark.parametrize('method', ['SAM', 'AUSAM'])
 @pytest.mark.parametrize('base,expected', [
     # GradScaler.step reads whether the gradients are finite; so must the
-    # engine where nobody else does.
+    # engine where nobody else does. MMEngine reads the norm that it clips by.
     (dict(type='CPUAmpOptimWrapper', dtype='bfloat16'), 0),
     (None, 1),
-])
+    (dict(clip_grad=dict(max_norm=1.)), 0),
+    (dict(clip_grad=dict(type='value', clip_value=1.)), 1),
+], ids=str)
 def test_nothing_waits_for_the_device_before_the_step(
         method, base, expected, monkeypatch):
     monkeypatch.setattr(Perturbation, '_is_at_hand', lambda self, norm: False)
     torch.manual_seed(0)
     model = ToyModel(norm=True, dropout=0.1).train()
     options = dict(warmup_iters=1) if method == 'AUSAM' else {}
-    wrapper = wrap(model, type=method, rho=0.3, base=base, **options)
+    wrapper = wrap(  # MMEngine takes the type out of clip_grad
+        model, type=method, rho=0.3, base=copy.deepcopy(base), **options)
     for step in range(2):
         model.train_step(batch(step), wrapper)
     reads = Reads()
-    before = []
+    before, within = [], []
     step, forward = wrapper.base.step, model.net[0].forward
 
     def base_step(**kwargs):
         before.append(reads.count)
         step(**kwargs)
+        within.append(reads.count - before[-1])
 
     def first_layer(*args):
         if not before:  # from the first pass on, after the selection
@@ -255,6 +259,7 @@ def test_nothing_waits_for_the_device_before_the_step(
     model.train_step(batch(2), wrapper)
     reads.__exit__(None, None, None)
     assert before == [None, expected]
+    assert within == [expected == 0]
     assert reads.count > 0  # logging reads; the mode was active
 
 

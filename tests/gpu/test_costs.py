@@ -42,9 +42,8 @@ def test_python_waits_before_the_step_only_to_see_that_it_is_finite(
     before_of_method, after = waits(device, dtype, METHODS[method])
     assert before_of_method == before + more
     # What the log and the table want, when the step is over.
-    assert after > 0
     if device == 'cuda':
-        assert after <= (2 if method == 'SAM' else 4)
+        assert 0 < after <= (2 if method == 'SAM' else 4)
 
 
 class Wide(ToyModel):
