@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from ausam_mm.engine import Step
+from ausam_mm.engine.base_wrapper import gradient_is_finite
 from ausam_mm.sampling import (
     SampleHistory,
     sample_multinomial,
@@ -73,10 +73,8 @@ def make_sections(parameters: nn.ParameterList, grads: list, first: list,
         sam.perturbation.perturb(groups)
         sam.perturbation.restore()
 
-    step_of_sam = Step(sam, parameters)
-
     def check():  # the gradients of step() are in place
-        step_of_sam._gradient_is_finite()
+        gradient_is_finite(parameters)
 
     def select_and_table():
         keys = torch.randint(samples, (BATCH, ))

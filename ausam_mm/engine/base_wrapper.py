@@ -7,6 +7,7 @@ would need a subclass of each; instead it holds one of them, its base.
 import copy
 import difflib
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -17,8 +18,14 @@ from mmengine.optim import (
     OptimWrapperDict,
 )
 from mmengine.registry import OPTIM_WRAPPERS
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
+
+from ..internals import clips_by_norm
+from ..undo import Undo
+from .distributed import sum_over
+from .perturbation import gradients, vector_norm
 
 
 class ComposedOptimWrapper(OptimWrapper):
@@ -45,6 +52,7 @@ class ComposedOptimWrapper(OptimWrapper):
                  accumulative_counts: int = 1,
                  clip_grad: dict[str, Any] | None = None) -> None:
         # Not super().__init__: what it sets up is the base's.
+        self.undo = Undo()  # what a step changes for a while
         name = type(self).__name__
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
@@ -118,6 +126,63 @@ class ComposedOptimWrapper(OptimWrapper):
         """The base's step; schedulers count the calls of this method."""
         self.base.step(**kwargs)
 
+    def step_if_finite(self, params: list[nn.Parameter],
+                       group: ProcessGroup | None = None,
+                       **kwargs: Any) -> bool:
+        """Steps unless a gradient is not finite.
+
+        Args:
+            params (list[nn.Parameter]): The optimizer's parameters.
+            group (ProcessGroup, optional): Processes that share the shards of
+                each. Defaults to None.
+            **kwargs: Arguments of ``optimizer.step``.
+
+        Returns:
+            bool: Whether it did.
+        """
+        if not clips_by_norm(self.base):
+            finite = gradient_is_finite(params, group)
+            if finite:
+                self.step(**kwargs)
+            return finite
+
+        # The base computes the norm itself: the gradients are read once.
+        def clip(params: list[nn.Parameter], **options: Any) -> float:
+            norm = float(sum_over(clip_func(params, **options), group))
+            if not math.isfinite(norm):
+                raise _NotFiniteError
+            return norm
+
+        clip_func = self.base.clip_func
+        with self.undo.scope():
+            self.undo.replace(self.base, 'clip_func', clip)
+            try:
+                self.step(**kwargs)
+            except _NotFiniteError:
+                return False
+        return True
+
+    def step_if_scaler_does(self, **kwargs: Any) -> bool:
+        """The step of a base that leaves out overflows itself.
+
+        Returns:
+            bool: Whether its loss scaler let the optimizer step.
+        """
+        if getattr(self.base, 'loss_scaler', None) is None:  # apex's
+            self.step(**kwargs)
+            return True
+        optimizer, called = self.optimizer, []
+
+        def step(*args: Any, **options: Any) -> Any:
+            called.append(True)
+            return optimizer_step(*args, **options)
+
+        optimizer_step = optimizer.step
+        with self.undo.scope():
+            self.undo.replace(optimizer, 'step', step)
+            self.step(**kwargs)
+        return bool(called)
+
     def zero_grad(self, **kwargs: Any) -> None:
         """The base's zero_grad."""
         self.base.zero_grad(**kwargs)
@@ -159,3 +224,19 @@ class ComposedOptimWrapper(OptimWrapper):
         else:
             remedy = f'it knows {", ".join(known)}.'
         return f'{cls.__name__} has no option {name!r}: {remedy}'
+
+
+class _NotFiniteError(ArithmeticError):
+    """The base optimizer's step has met a gradient that is not finite."""
+
+
+def gradient_is_finite(params: list[nn.Parameter],
+                       group: ProcessGroup | None = None) -> bool:
+    """Whether all gradients are finite; the host waits for the answer.
+
+    Args:
+        params (list[nn.Parameter]): The optimizer's parameters.
+        group (ProcessGroup, optional): Processes that share the shards of
+            each. Defaults to None.
+    """
+    return math.isfinite(vector_norm(gradients(params), group))

@@ -13,23 +13,12 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from ..internals import (
-    clips_by_norm,
-    not_compiled,
-    set_inner_count,
-    version,
-)
+from ..internals import not_compiled, set_inner_count, version
 from ..losses import PassRecord, PerSampleLosses
 from ..sampling import Selection, take
 from .aside import Aside
 from .capture import Call, capture, find_lone_values
-from .distributed import (
-    average,
-    average_gradients,
-    is_fsdp,
-    sharding_group,
-    sum_over,
-)
+from .distributed import average, average_gradients, is_fsdp, sharding_group
 from .forward_state import CallCopy
 from .isolation import (
     RandomStates,
@@ -39,7 +28,6 @@ from .isolation import (
     unrecorded,
     unsynchronized,
 )
-from .perturbation import gradients, vector_norm
 
 if TYPE_CHECKING:
     from .wrapper import TwoPassOptimWrapper
@@ -456,60 +444,18 @@ class Step:
                 zero_kwargs: dict[str, Any]) -> None:
         """The base optimizer's step."""
         method = self.method
-        if method.base_skips_overflow:
-            self._step_by_scaler(step_kwargs)
-        elif self._step_if_finite(step_kwargs):
-            method.skipped_in_a_row = 0
-        else:
-            method.skip_step()
+        if not method.base_skips_overflow:
+            if method.step_if_finite(self.params, self.group, **step_kwargs):
+                method.skipped_in_a_row = 0
+            else:
+                method.skip_step()
+        elif not method.step_if_scaler_does(**step_kwargs):
+            method.skip_step(by_scaler=True)
+        elif getattr(self.base, 'loss_scaler', None) is not None:
+            # A fused optimizer skips by itself; then the scale comes down.
+            self._read_later.update(scale=self.loss_scale)
         method.zero_grad(**zero_kwargs)
         method.num_updates += 1
-
-    def _step_if_finite(self, step_kwargs: dict[str, Any]) -> bool:
-        """Steps unless a gradient is not finite; returns whether it did."""
-        method, base = self.method, self.base
-        if not clips_by_norm(base):
-            finite = self._gradient_is_finite()
-            if finite:
-                method.step(**step_kwargs)
-            return finite
-
-        # The base computes the norm itself: the gradients are read once.
-        def clip(params: list[nn.Parameter], **options: Any) -> float:
-            norm = float(sum_over(clip_func(params, **options), self.group))
-            if not math.isfinite(norm):
-                raise _NotFiniteError
-            return norm
-
-        clip_func = base.clip_func
-        with method.undo.scope():
-            method.undo.replace(base, 'clip_func', clip)
-            try:
-                method.step(**step_kwargs)
-            except _NotFiniteError:
-                return False
-        return True
-
-    def _step_by_scaler(self, step_kwargs: dict[str, Any]) -> None:
-        """The step of a base whose loss scaler leaves out overflows."""
-        method, optimizer = self.method, self.method.optimizer
-        if getattr(self.base, 'loss_scaler', None) is None:  # apex's
-            method.step(**step_kwargs)
-            return
-        called: list[None] = []
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            called.append(None)
-            return optimizer_step(*args, **kwargs)
-
-        optimizer_step = optimizer.step
-        with method.undo.scope():
-            method.undo.replace(optimizer, 'step', step)
-            method.step(**step_kwargs)
-        if not called:
-            method.skip_step(by_scaler=True)
-        else:  # A fused optimizer skips by itself; then the scale comes down.
-            self._read_later.update(scale=self.loss_scale)
 
     def _finish(self) -> None:
         """Lets the method learn from the step, and logs it."""
@@ -629,14 +575,6 @@ class Step:
     def _weight_of_micro_batch(self) -> Tensor:
         """Weight of this micro-batch in the accumulated gradient, shape ()."""
         return self.method.scale_loss(torch.ones_like(self.loss_scale))
-
-    def _gradient_is_finite(self) -> bool:
-        """Whether to step, where the base does not see overflows itself."""
-        return math.isfinite(vector_norm(gradients(self.params), self.group))
-
-
-class _NotFiniteError(ArithmeticError):
-    """The base optimizer's step has met a gradient that is not finite."""
 
 
 def _set_gradients(params: list[nn.Parameter],

@@ -16,7 +16,6 @@ from ..checks import is_number, require
 from ..internals import accumulation, total_micro_batches
 from ..losses import PerSampleLosses
 from ..sampling import Selection, batch_size
-from ..undo import Undo
 from .base_wrapper import ComposedOptimWrapper
 from .distributed import from_group_state
 from .forward_state import ForwardState
@@ -157,7 +156,6 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self._losses_state: dict[str, Any] = {}  # of a checkpoint
         self._forward_state: ForwardState | None = None
         self._statistics: StatisticsCopy | None = None
-        self.undo = Undo()
         self.report = Report()
         self._step: Step | None = None
 
