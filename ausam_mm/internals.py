@@ -3,6 +3,7 @@
 ``tests/test_internals.py`` fails when one of them is gone.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -12,6 +13,7 @@ from torch._compile import _disable_dynamo
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.data import DataLoader
 
 F = TypeVar('F', bound=Callable[..., Any])
 
@@ -134,3 +136,21 @@ def records_usage(ddp: DistributedDataParallel) -> bool:
     synchronized one.
     """
     return ddp.static_graph and not ddp._static_graph_delay_allreduce_enqueued
+
+
+def asking_loader() -> DataLoader[Any] | None:
+    """The data loader below whose ``__iter__`` this is called (torch 2.14).
+
+    There it asks a batch sampler for an iterator, to which it does not say
+    its options.
+
+    Returns:
+        DataLoader, optional: The innermost; None if there is none.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        loader = frame.f_locals.get('self')
+        if isinstance(loader, DataLoader):
+            return loader
+        frame = frame.f_back
+    return None
