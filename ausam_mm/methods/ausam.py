@@ -94,8 +94,8 @@ class AUSAM(TwoPassOptimWrapper):
         as many samples as there are known ones; ``warmup_iters`` and
         ``ramp_iters`` say it exactly.
 
-        A sample whose loss is not finite counts as the lowest until a finite
-        one is seen.
+        A sample whose loss is not finite counts as the lowest until it is
+        used with a finite one.
 
     Example:
         >>> optim_wrapper = dict(

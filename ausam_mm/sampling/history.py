@@ -72,9 +72,13 @@ class SampleHistory:
 
         Returns:
             Tensor: Means, shape (n, ), float64; NaN where a key is unknown,
-            -inf where it failed (see :meth:`update`).
+            -inf where it has failed (see :meth:`update`).
         """
-        return torch.from_numpy(self._means[self._find(keys.numpy())])
+        rows = self._find(keys.numpy())
+        means = self._means[rows]
+        if self._some_failed:
+            means[self._counts[rows] < 0] = -np.inf
+        return torch.from_numpy(means)
 
     def counts(self, keys: Tensor) -> Tensor:
         """How often each key was used.
@@ -83,19 +87,18 @@ class SampleHistory:
             keys (Tensor): Keys, shape (n, ), int64.
 
         Returns:
-            Tensor: Counts, shape (n, ), int64; 0 where a key is unknown or
-            failed.
+            Tensor: Counts, shape (n, ), int64; 0 where a key is unknown.
         """
-        return torch.from_numpy(self._counts[self._find(keys.numpy())])
+        return torch.from_numpy(
+            _observations(self._counts[self._find(keys.numpy())]))
 
     def update(self, keys: Tensor, values: Tensor) -> None:
         """Adds an observation of each key to its mean.
 
         Args:
             keys (Tensor): Keys, shape (n, ), int64; a key may come twice.
-            values (Tensor): Observations, shape (n, ). With -inf a key fails:
-                what was observed before is forgotten. NaN and inf are left
-                out.
+            values (Tensor): Observations, shape (n, ). With -inf a key has
+                failed until its next observation. NaN and inf are left out.
         """
         self._observe(keys.numpy(), values.double().numpy(),
                       np.ones(len(keys), np.int64))
@@ -124,12 +127,15 @@ class SampleHistory:
                 for :meth:`update`.
             counts (Tensor): Number of the observations, shape (n, ), int64.
         """
-        observed = (counts > 0) | (means == -torch.inf)
-        self._observe(keys[observed].numpy(), means[observed].double().numpy(),
-                      counts[observed].numpy())
+        number = _observations(counts.numpy())
+        left_out = (number == 0) & (means != -torch.inf).numpy()
+        self._observe(keys.numpy()[~left_out],
+                      means.double().numpy()[~left_out], number[~left_out])
 
     def state_dict(self) -> dict[str, Tensor]:
         """The table as tensors: ``keys``, ``means``, ``counts``, each (n, ).
+
+        The count of a key that has failed is ``~count``, below 0.
 
         Returns:
             dict[str, Tensor]: Copies, in the order in which the keys arrived.
@@ -154,7 +160,7 @@ class SampleHistory:
                 'of one length): load a checkpoint that AUSAM wrote, or set '
                 '`resume=False` and `load_from` to start with its weights.')
         self._clear()
-        self._some_failed = bool(state_dict['means'].isneginf().any())
+        self._some_failed = bool((state_dict['counts'] < 0).any())
         self._append(
             state_dict['keys'].to('cpu', torch.int64).numpy(),
             state_dict['means'].to('cpu', torch.float64).numpy(),
@@ -201,20 +207,20 @@ class SampleHistory:
 
     def _add(self, rows: _Rows, sums: _Floats, added: _Ints) -> None:
         """Adds sums of observations to rows."""
-        old, counts = self._means[rows], self._counts[rows] + added
+        old, counts = self._means[rows], self._counts[rows]
         if self._some_failed:
-            old[old == -np.inf] = 0
+            counts = _observations(counts)
+        counts += added
         self._counts[rows] = counts
         self._means[rows] = old + (sums - old * added) / counts
 
     def _fail(self, keys: _Ints) -> None:
-        """Forgets what was observed of keys, and knows them as failed."""
+        """Marks keys as failed."""
         rows = self._find(keys)
         known, new = rows[rows > 0], keys[rows == 0]
         self._some_failed = self._some_failed or len(keys) > 0
-        self._means[known], self._counts[known] = -np.inf, 0
-        self._append(new, np.full(len(new), -np.inf),
-                     np.zeros(len(new), np.int64))
+        self._counts[known] = ~_observations(self._counts[known])
+        self._append(new, np.zeros(len(new)), np.full(len(new), ~0))
 
     def _append(self, keys: _Ints, means: _Floats, counts: _Ints) -> None:
         """New rows for new keys, in place of the oldest if there is a most."""
@@ -269,6 +275,11 @@ class SampleHistory:
             left = self._slots[slots] != rows
             rows = rows[left]
             slots = (slots[left] + 1) & (len(self._slots) - 1)
+
+
+def _observations(counts: _Ints) -> _Ints:
+    """How many there were, also of keys that have failed."""
+    return np.where(counts < 0, ~counts, counts)
 
 
 def _has_duplicates(rows: _Rows) -> bool:

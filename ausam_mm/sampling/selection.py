@@ -100,12 +100,13 @@ def selection_probabilities(scores: Tensor, s_min: float,
     known = values[np.isfinite(values)]
     low, high = (known.min(), known.max()) if len(known) else (0., 0.)
     if low == high:
-        return torch.full((len(values), ), s_max, dtype=torch.float64)
-    relative = (values - low) / (high - low)
-    if len(known) < len(values):
+        q = np.full(len(values), s_max)
+    else:
+        relative = (values - low) / (high - low)
         relative[np.isnan(values)] = 1
-        relative[values == -np.inf] = 0
-    return torch.from_numpy(s_min + (s_max - s_min) * relative)
+        q = s_min + (s_max - s_min) * relative
+    q[values == -np.inf] = s_min
+    return torch.from_numpy(q)
 
 
 def sample_multinomial(q: Tensor, num: int,
