@@ -58,13 +58,14 @@ def batch_size(data: Any) -> int:
         parts = [data['inputs'], data.get('data_samples')]
     else:
         parts = parts_of(data)
-    parts = [part for part in parts if _sizes(part)]
-    if not parts:
+    counted = [(part, found) for part in parts if (found := _sizes(part))]
+    if not counted:
         raise ValueError(
             'The batch has no part whose first dimension counts the samples: '
             'return a dict with `inputs` and `data_samples`, or a tuple, from '
             'the dataset.')
-    sizes, *others = map(_sizes, parts)
+    (first, sizes), *rest = counted
+    others = [found for _, found in rest]
     if others and not sizes & others[0]:
         few, many = sorted(sizes), sorted(others[0])
         raise ValueError(
@@ -74,9 +75,9 @@ def batch_size(data: Any) -> int:
             'input.')
     for more in others:
         sizes = sizes & more or sizes
-    if len(sizes) > 1 and is_list(parts[0]):
-        views = _is_container(parts[0])
-        sizes = sizes - {len(parts[0])} if views else {len(parts[0])}
+    if len(sizes) > 1 and is_list(first):
+        views = _is_container(first)
+        sizes = sizes - {len(first)} if views else {len(first)}
     return min(sizes)
 
 
@@ -134,11 +135,21 @@ def _sizes(value: Any) -> set[int]:
         sizes = [found for part in parts_of(value) if (found := _sizes(part))]
         return set.intersection(*sizes) or set.union(*sizes) \
             if sizes else set()
-    if is_list(value) and len(value):
+    if is_list(value):
         # One element a sample, or several views with all samples in each.
-        inside = [_sizes(part) if isinstance(part, Tensor) or is_list(part)
-                  else set() for part in value]
-        return {len(value)} | set.intersection(*inside)
+        return {len(value)} | (_sizes_of_views(value) if value else set())
+    return set()
+
+
+def _sizes_of_views(part: Sequence[Any]) -> set[int]:
+    """The numbers of samples that each element of a list may hold."""
+    if isinstance(part[0], Tensor):  # most often; so it is fast
+        sizes = {element.size(0) if isinstance(element, Tensor)
+                 and element.ndim else -1 for element in part}
+        if -1 not in sizes:
+            return sizes if len(sizes) == 1 else set()
+    if isinstance(part[0], Tensor) or is_list(part[0]):
+        return set.intersection(*map(_sizes, part))
     return set()
 
 
@@ -150,7 +161,7 @@ def _may_be_views(part: Sequence[Any], size: int) -> bool:
     """
     if hasattr(part, '_fields'):
         return True
-    if not all(size in _sizes(element) for element in part):
+    if size not in _sizes(part[0]) or size not in _sizes_of_views(part):
         return False
     views = _is_container(part)
     if views is None:
@@ -320,7 +331,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_index(identity: Identity) -> bool:
-    return list(identity) == ['sample_idx']
+    return len(identity) == 1 and 'sample_idx' in identity
 
 
 def _key(identity: Identity) -> int:

@@ -203,6 +203,7 @@ def test_the_number_of_samples_of_lists_of_tensors(data, size):
     (torch.rand(3), 'must be a dict, tuple or list, not a Tensor'),
     ({}, 'no part whose first dimension counts the samples'),
     (dict(inputs=None), 'no part whose first dimension counts the samples'),
+    (dict(inputs=torch.rand(3, 2), data_samples=[]), r'\[3\] samples but 0'),
     ((torch.rand(3, 2), torch.rand(4)), r'inputs for \[3\] samples but 4'),
     (dict(x=torch.rand(3, 2), y=dict(a=torch.rand(4))), r'\[3\] samples but 4')
 ])
