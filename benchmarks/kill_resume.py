@@ -2,10 +2,10 @@
 
 A training of the digits is run to its end once for each way of running
 it: epoch- and iteration-based, on one and on two processes, with data loader
-workers, and with selection in the loader. Then it is started again, all of its processes get SIGKILL at a random
-moment after the first checkpoint, and it is resumed to the end. The endings
-are identical where weights, momentum, sample table, schedulers and every
-logged loss are the same bit for bit.
+workers, and with selection in the loader. Then it is started again, all of its
+processes get SIGKILL at a random moment after the first checkpoint, and it is
+resumed to the end. The endings are identical where weights, momentum, sample
+table, schedulers and every logged loss are the same bit for bit.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from ..engine.randomness import checked_seed
 from ..sampling import (
     NO_SAMPLES,
     SELECTOR,
+    WAITING,
     AUSAMBatchSampler,
     SampleHistory,
     Selection,
@@ -170,6 +171,9 @@ class AUSAM(TwoPassOptimWrapper):
             ValueError: If nothing tells which training samples they are, or
                 what an AUSAMBatchSampler selected has not come.
         """
+        waiting = self.message_hub.runtime_info.pop(WAITING, lambda: None)()
+        if waiting is not None:
+            self.connect(waiting)
         if self.batch_sampler is None:
             size = batch_size(data)
             keys = self._keys(data, size)

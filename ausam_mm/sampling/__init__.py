@@ -8,7 +8,12 @@ from .batch import (
     shared_index,
     take,
 )
-from .batch_sampler import SELECTOR, AUSAMBatchSampler, counts_epochs
+from .batch_sampler import (
+    SELECTOR,
+    WAITING,
+    AUSAMBatchSampler,
+    counts_epochs,
+)
 from .history import SampleHistory, gather_observations
 from .info_batch import InfoBatchSampler
 from .selection import (
@@ -31,5 +36,5 @@ __all__ = [
     'inclusion_probabilities', 'keys_of', 'num_selected', 'sample_keys',
     'sample_multinomial', 'sample_systematic', 'select_highest',
     'select_multinomial', 'select_systematic', 'selection_probabilities',
-    'shared_index', 'take'
+    'shared_index', 'take', 'WAITING'
 ]

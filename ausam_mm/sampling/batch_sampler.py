@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -27,6 +28,8 @@ from .selection import Selection
 _ENTRY = 'ausam_entry'
 # Under this name the message hub has a reference to the wrapper that selects.
 SELECTOR = 'ausam_mm/selector'
+# And under this one to a batch sampler that began before there was a wrapper.
+WAITING = 'ausam_mm/waiting_batch_sampler'
 # The key of a sample that was not loaded yet.
 _UNKNOWN = torch.iinfo(torch.int64).min
 
@@ -212,7 +215,10 @@ class AUSAMBatchSampler(BatchSampler):
         first = True
         for batch in super().__iter__():
             selector = self._selector()
-            if selector is not None:
+            if selector is None:
+                MessageHub.get_current_instance().runtime_info[WAITING] = (
+                    weakref.ref(self))
+            else:
                 selector.connect(self)
                 if first:
                     self._find_number()
@@ -298,9 +304,10 @@ class AUSAMBatchSampler(BatchSampler):
             while sent[0] < self.trained:  # a resumed loop has replayed it
                 sent.popleft()
         require(
-            len(sent) > 0,
-            'A batch has come that AUSAMBatchSampler has not selected: train '
-            'each batch of train_dataloader once.')
+            len(sent) > (self._ahead or 0),
+            'AUSAMBatchSampler knows a batch without data samples by its '
+            'order, but this one came twice or from elsewhere: train each '
+            'batch of train_dataloader once.')
         return sent[0]
 
     def learn(self, origins: Tensor, keys: Tensor) -> None:

@@ -9,7 +9,13 @@ from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.structures import BaseDataElement
 from torch.utils.data import default_collate as torch_collate
 
-from ausam_mm.sampling import batch_size, sample_keys, take
+from ausam_mm.sampling import (
+    batch_size,
+    identities,
+    sample_keys,
+    shared_index,
+    take,
+)
 
 Sample = namedtuple('Sample', 'image label sample_idx')
 Pair = namedtuple('Pair', 'image label')
@@ -146,6 +152,29 @@ def test_a_batch_of_which_some_samples_have_no_identity_is_refused():
     assert sample_keys(data, torch.tensor([5, 8])).tolist() == [1, 8]
 
 
+def labelled(*labels, **more):
+    """Samples with the index 1 and these labels, whose inputs differ."""
+    return [BaseDataElement(
+        metainfo=dict(sample_idx=1, flip=i, **more), label=label)
+        for i, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize('data,shared', [
+    (dict(data_samples=labelled(0, 1), inputs=torch.rand(2, 4)), 1),
+    (dict(data_samples=labelled(0, 0), inputs=torch.rand(2, 4)), None),
+    (dict(data_samples=labelled(0, 1, id=5), inputs=torch.rand(2, 4)), None),
+    ((torch.rand(2, 4), torch.tensor([0, 1]), dict(sample_idx=[1, 1])), 1),
+    ((torch.rand(2, 4), torch.tensor([0, 0]), dict(sample_idx=[1, 1])), None),
+    ((torch.rand(2, 4), torch.tensor([0, 1]), dict(sample_idx=[1, 2])), None),
+    (dict(sample_idx=[1, 1], x=torch.rand(2), y=['a', 'b']), 1),
+    (dict(sample_idx=[1, 1], x=torch.rand(2), y=[np.ones(2)] * 2), None),
+    (Sample(torch.rand(2), dict(a=torch.rand(2)), torch.ones(2).long()), 1),
+    (dict(sample_idx=[1, 1], x=torch.rand(2)), None),
+])
+def test_an_index_is_shared_by_samples_with_other_labels(data, shared):
+    assert shared_index(data, identities(data)) == shared
+
+
 # -- lists that may be samples or views --
 
 
@@ -166,6 +195,12 @@ def test_features_and_images_whose_first_dimension_is_the_number_of_samples(
     part = take(data, torch.tensor([1, 6]), batch_size(data))
     assert len(part['inputs']) == 2
     assert part['inputs'][0] is samples[1] and part['inputs'][1] is samples[6]
+
+
+def test_sequences_of_other_lengths_are_samples():
+    samples = [torch.rand(length, 5) for length in (3, 4, 2)]
+    part, = take((samples, ), torch.tensor([2]), 3)
+    assert len(part) == 1 and part[0] is samples[2]
 
 
 @pytest.mark.parametrize('shape', [(8, 5), (8, 2, 3, 4, 4)], ids=str)

@@ -1,17 +1,23 @@
 """Batches of every format of the docs, in real trainings."""
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.dataset import default_collate
+from mmengine.dataset import DefaultSampler, default_collate
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import IterBasedTrainLoop
 from mmengine.structures import BaseDataElement
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+
+from ausam_mm import AUSAMBatchSampler
 
 from ..processes import launch
+from ..toy import record_selections, wrap
 from .trainings import (
     LENGTH,
     PAPER,
@@ -97,7 +103,11 @@ class Truth(Hook):
         self.numbers = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.numbers.append((data_batch[0][:, 0, 0, 0] * 100).round().long())
+        self.numbers.append(numbers_of(data_batch))
+
+
+def numbers_of(data_batch):
+    return (data_batch[0][:, 0, 0, 0] * 100).round().long()
 
 
 def numbered(names):
@@ -145,6 +155,9 @@ def test_pairs_are_recognized_after_a_resume(tmp_path, loop, workers, exact):
         assert_same(whole.seen[4:], resumed.seen)
 
 
+@pytest.mark.skipif(
+    'fast_forward_on_resume' not in signature(IterBasedTrainLoop).parameters,
+    reason='mmengine 0.10.7 always replays')
 @pytest.mark.parametrize('workers', ['none', 'persistent'])
 @pytest.mark.parametrize('stop', [1, 7])
 def test_pairs_are_recognized_by_a_loop_that_does_not_replay(
@@ -176,6 +189,41 @@ def test_pairs_are_recognized_after_a_batch_that_is_not_trained(
     run = pairs(tmp_path, workers=workers, wrap=losing_one,
                 **LOOPS['iterations'])
     assert len(run.seen) == LENGTH - 1
+
+
+def training_twice(model):
+    step = model.train_step
+
+    def train_step(data, optim_wrapper):
+        step(data, optim_wrapper)
+        return step(data, optim_wrapper)
+
+    model.train_step = train_step
+    return model
+
+
+@pytest.mark.parametrize('workers', ['none', 'one'])
+def test_pairs_that_are_trained_twice_are_refused(tmp_path, workers):
+    with pytest.raises(ValueError, match='came twice or from elsewhere'):
+        pairs(tmp_path, workers=workers, wrap=training_twice,
+              **LOOPS['iterations'])
+
+
+def test_pairs_are_recognized_where_loading_begins_before_the_wrapper(request):
+    """As in mmengine 0.10.7, here with all batches of a pass."""
+    MessageHub.get_instance(request.node.name)
+    names = example('pair')
+    data, model = numbered(names), names['Model']()
+    sampler = AUSAMBatchSampler(DefaultSampler(data, seed=0), 8)
+    batches = iter(DataLoader(
+        data, batch_sampler=sampler, num_workers=1, prefetch_factor=4))
+    wrapper = wrap(model, type='AUSAM')
+    selections = record_selections(wrapper)
+    for came in batches:
+        model.train_step(came, wrapper)
+        assert torch.equal(selections[-1].keys, numbers_of(came))
+    assert wrapper.batch_sampler is sampler and sampler.trained == 3
+    assert len(wrapper.history) == SIZE
 
 
 def pairs_in_a_process(folder):
