@@ -59,12 +59,7 @@ def batch_size(data: Any) -> int:
     else:
         parts = parts_of(data)
     counted = [(part, found) for part in parts if (found := _sizes(part))]
-    if not counted:
-        raise ValueError(
-            'The batch has no part whose first dimension counts the samples: '
-            'return a dict with `inputs` and `data_samples`, or a tuple, from '
-            'the dataset.')
-    (first, sizes), *rest = counted
+    (first, sizes), *rest = counted or [(None, set())]
     others = [found for _, found in rest]
     if others and not sizes & others[0]:
         few, many = sorted(sizes), sorted(others[0])
@@ -78,7 +73,12 @@ def batch_size(data: Any) -> int:
     if len(sizes) > 1 and is_list(first):
         views = _is_container(first)
         sizes = sizes - {len(first)} if views else {len(first)}
-    return min(sizes)
+    if len(sizes) != 1:
+        raise ValueError(
+            'The batch has no part whose first dimension counts the samples: '
+            'return a dict with `inputs` and `data_samples`, or a tuple, from '
+            'the dataset.')
+    return sizes.pop()
 
 
 def take(data: Any, index: Tensor, size: int) -> Any:

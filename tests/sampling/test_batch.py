@@ -118,6 +118,10 @@ def test_collated_fields_have_the_keys_of_data_elements():
                  torch_collate([(torch.rand(2), one) for one in fields]),
                  [torch.rand(3, 2), torch.rand(3), fields]):
         assert torch.equal(sample_keys(data), keys)
+    pair = Pair(*map(list, zip(*((f'{i}.jpg', i) for i in range(3)))))
+    kind = namedtuple('Meta', 'img_path sample_idx')
+    assert torch.equal(sample_keys([torch.rand(3, 2), kind(*pair)]),
+                       sample_keys(kind(*pair)._asdict()))
     # What is unique needs no number.
     assert torch.equal(sample_keys(elements, torch.arange(3), True), keys)
 
@@ -216,10 +220,20 @@ def test_lists_that_may_be_both_are_refused_when_they_are_cut(shape):
         2, *shape)
 
 
-def test_inputs_and_labels_in_a_call_are_cut_where_there_are_two_samples():
-    call = ([torch.arange(2.).view(2, 1), torch.arange(2)], )
+@pytest.mark.parametrize('labels', [torch.arange(2), [0, 1]], ids=repr)
+@pytest.mark.parametrize('kind', [list, lambda parts: Pair(*parts)])
+def test_inputs_and_labels_in_a_call_are_cut_where_there_are_two_samples(
+        kind, labels):
+    call = (kind([torch.arange(2.).view(2, 1), labels]), )
     part, = take(call, torch.tensor([1]), 2)
-    assert part[0].tolist() == [[1.]] and part[1].tolist() == [1]
+    assert type(part) is type(call[0])
+    assert part[0].tolist() == [[1.]] and list(part[1]) == [1]
+
+
+def test_a_namedtuple_of_two_vectors_is_no_list_of_two_samples():
+    part, = take((Pair(torch.arange(2), torch.arange(2)), ),
+                 torch.tensor([1]), 2)
+    assert part == Pair(1, 1)
 
 
 @pytest.mark.parametrize('data,size', [
@@ -238,6 +252,10 @@ def test_the_number_of_samples_of_lists_of_tensors(data, size):
     (torch.rand(3), 'must be a dict, tuple or list, not a Tensor'),
     ({}, 'no part whose first dimension counts the samples'),
     (dict(inputs=None), 'no part whose first dimension counts the samples'),
+    (dict(inputs=dict(image=torch.rand(8, 3), scale=torch.rand(2))),
+     'no part whose first dimension counts the samples'),
+    (dict(inputs=dict(image=torch.rand(8, 3), scale=torch.rand(2)),
+          data_samples=[1] * 3), r'\[2, 8\] samples but 3'),
     (dict(inputs=torch.rand(3, 2), data_samples=[]), r'\[3\] samples but 0'),
     ((torch.rand(3, 2), torch.rand(4)), r'inputs for \[3\] samples but 4'),
     (dict(x=torch.rand(3, 2), y=dict(a=torch.rand(4))), r'\[3\] samples but 4')
