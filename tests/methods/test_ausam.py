@@ -248,7 +248,7 @@ def test_scores_of_losses_select_the_highest_last_losses():
 
 def with_a_broken_sample(broken=3):
     data = batch()
-    data['data_samples'][broken].gt.fill_(float('nan'))
+    data['inputs'][broken] = float('nan')
     return data
 
 
@@ -257,7 +257,10 @@ def with_a_broken_sample(broken=3):
     ('adlp', 'multinomial'), ('adlp', 'systematic'), ('loss', 'multinomial')])
 def test_a_sample_without_a_finite_loss_does_not_stop_the_training(
         scores, sampling, norm):
-    """Always the same 16 samples, one of which spoils each of its steps."""
+    """Always the same 16 samples, of which one spoils each of its steps.
+
+    With BatchNorm it spoils the losses of the others, too.
+    """
     model = build(norm=norm)
     wrapper = wrap(model, type='AUSAM', scores=scores, sampling=sampling,
                    warmup_iters=2, ramp_iters=2, seed=0)
@@ -269,12 +272,14 @@ def test_a_sample_without_a_finite_loss_does_not_stop_the_training(
     drawn = torch.zeros(16)
     for selection in selections[2:]:
         drawn[selection.ascent] += 1
-    assert drawn[3] == wrapper.skipped_steps - 1 < drawn.median()
+    assert drawn[3] == wrapper.skipped_steps - 1 < 0.8 * drawn.mean()
     assert difference(model, build(norm=norm)) > before + 1e-2
-    means = wrapper.history.means(torch.arange(16))
-    assert means[3] == -float('inf')
-    if scores == 'adlp':  # the others are known after a spoiled batch
-        assert means.isfinite().sum() == 15
+    counts = wrapper.history.counts(torch.arange(16))
+    assert wrapper.history.means(torch.tensor([3])) == -float('inf')
+    assert counts[3] == 0
+    if (scores, sampling) == ('adlp', 'multinomial'):
+        # The others are known, also after they were in a spoiled batch.
+        assert counts.gt(0).sum() == 15
     assert all(p.isfinite().all() for p in model.parameters())
 
 
