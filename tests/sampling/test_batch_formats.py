@@ -209,21 +209,26 @@ def test_pairs_that_are_trained_twice_are_refused(tmp_path, workers):
               **LOOPS['iterations'])
 
 
-def test_pairs_are_recognized_where_loading_begins_before_the_wrapper(request):
-    """As in mmengine 0.10.7, here with all batches of a pass."""
-    MessageHub.get_instance(request.node.name)
+def test_pairs_are_recognized_in_any_loop_over_the_loader(request):
+    """It begins before the wrapper, as in mmengine 0.10.7, and breaks."""
+    hub = MessageHub.get_instance(request.node.name)
     names = example('pair')
     data, model = numbered(names), names['Model']()
     sampler = AUSAMBatchSampler(DefaultSampler(data, seed=0), 8)
-    batches = iter(DataLoader(
-        data, batch_sampler=sampler, num_workers=1, prefetch_factor=4))
+    loader = DataLoader(
+        data, batch_sampler=sampler, num_workers=1, prefetch_factor=4)
+    batches = iter(loader)  # asks for all three of them
     wrapper = wrap(model, type='AUSAM')
     selections = record_selections(wrapper)
-    for came in batches:
-        model.train_step(came, wrapper)
-        assert torch.equal(selections[-1].keys, numbers_of(came))
-    assert wrapper.batch_sampler is sampler and sampler.trained == 3
-    assert len(wrapper.history) == SIZE
+    hub.update_info('max_epochs', 9)
+    for epoch, length in enumerate((3, 2, 1, 3)):
+        hub.update_info('epoch', epoch)
+        for came, _ in zip(batches, range(length)):
+            model.train_step(came, wrapper)
+            assert torch.equal(selections[-1].keys, numbers_of(came))
+        batches = iter(loader)
+    assert wrapper.batch_sampler is sampler and sampler.trained == 9
+    assert sorted(wrapper.history.state_dict()['keys']) == list(range(SIZE))
 
 
 def pairs_in_a_process(folder):
