@@ -63,6 +63,7 @@ def warm_up(resume):
     return [len(each.descent) for each in selections], epochs
 
 
+@pytest.mark.slow
 def test_uneven_processes_leave_the_warm_up_at_the_same_step():
     for found, size in zip(launch(warm_ups, 2), UNEVEN):
         for seen, epochs in found:  # uninterrupted, and resumed
