@@ -3,6 +3,7 @@
 ``tests/test_internals.py`` fails when one of them is gone.
 """
 
+import inspect
 import pickle
 import re
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch._compile import _disable_dynamo
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.data import DataLoader
 
 F = TypeVar('F', bound=Callable[..., Any])
 
@@ -184,4 +186,22 @@ def weights_only_refusal(error: Exception) -> str | None:
         return reason.splitlines()[0].rstrip('.') if reason else text
     if 'weights_only=True' in text:  # TorchScript, a tar of before 1.6
         return text.split('. ')[0]
+    return None
+
+
+def asking_loader() -> DataLoader[Any] | None:
+    """The data loader below whose ``__iter__`` this is called (torch 2.14).
+
+    There it asks a batch sampler for an iterator, to which it does not say
+    its options.
+
+    Returns:
+        DataLoader, optional: The innermost; None if there is none.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        loader = frame.f_locals.get('self')
+        if isinstance(loader, DataLoader):
+            return loader
+        frame = frame.f_back
     return None

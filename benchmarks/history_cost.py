@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ausam_mm import SampleHistory
@@ -37,7 +38,7 @@ def measure(size: int, batch_size: int, steps: int) -> dict[str, str]:
         times.append(time.perf_counter() - begin)
     memory = sum(
         value.nbytes for value in vars(history).values()
-        if isinstance(value, torch.Tensor)) / 2**20
+        if isinstance(value, np.ndarray)) / 2**20
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'table.pth'
         begin = time.perf_counter()

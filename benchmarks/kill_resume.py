@@ -2,10 +2,10 @@
 
 A training of the digits is run to its end once for each way of running
 it: epoch- and iteration-based, on one and on two processes, with data loader
-workers. Then it is started again, all of its processes get SIGKILL at a random
-moment after the first checkpoint, and it is resumed to the end. The endings
-are identical where weights, momentum, sample table, schedulers and every
-logged loss are the same bit for bit.
+workers, and with selection in the loader. Then it is started again, all of its
+processes get SIGKILL at a random moment after the first checkpoint, and it is
+resumed to the end. The endings are identical where weights, momentum, sample
+table, schedulers and every logged loss are the same bit for bit.
 """
 
 import argparse
@@ -23,7 +23,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 ITERS = 18
-WAYS = {f'{loop}-{processes}': (loop, processes)
+WAYS = {f'{loop}-{processes}{selection}': (loop, processes, selection)
+        for selection in ('', '-loader')
         for loop in ('epochs', 'iterations') for processes in (1, 2)}
 # Small enough that a run takes seconds, with all that is random: the order of
 # the data, crops in a worker, AUSAM's selections.
@@ -34,7 +35,8 @@ model = dict(
     backbone=dict(base_channels=4, stem_channels=4),
     head=dict(in_channels=32))
 train_dataloader = dict(
-    num_workers=1, dataset=dict(indices=384), sampler=dict(type='{sampler}'))
+    num_workers=1, dataset=dict(indices=384), sampler=dict(type='{sampler}'),
+    {selection})
 val_cfg = val_dataloader = val_evaluator = None
 optim_wrapper = dict(type='AUSAM', warmup_iters=4, ramp_iters=8)
 train_cfg = dict(
@@ -47,7 +49,7 @@ default_hooks = dict(
 
 def command(way: str, work_dir: Path, resume: bool) -> list[str]:
     """The training as a user would start it."""
-    loop, processes = WAYS[way]
+    loop, processes, selection = WAYS[way]
     config = work_dir.parent / f'{way}.py'
     settings = dict(
         epochs=dict(
@@ -56,7 +58,8 @@ def command(way: str, work_dir: Path, resume: bool) -> list[str]:
         iterations=dict(
             sampler='InfiniteSampler', kind='Iter',
             length=f'max_iters={ITERS}'))[loop]
-    config.write_text(CONFIG.format(base=BASE, **settings))
+    config.write_text(CONFIG.format(base=BASE, **settings, selection=(
+        "batch_sampler=dict(type='AUSAMBatchSampler')" if selection else '')))
     launch = launcher = ()
     if processes > 1:
         launch = ('-m', 'torch.distributed.run', '--standalone',
@@ -120,7 +123,8 @@ def differences(left: Any, right: Any, name: str = '') -> list[str]:
         return [line for i, (a, b) in enumerate(zip(left, right))
                 for line in differences(a, b, f'{name}.{i}')]
     if isinstance(left, torch.Tensor):
-        same = left.shape == right.shape and torch.equal(left, right)
+        same = left.shape == right.shape and torch.allclose(
+            left, right, rtol=0, atol=0, equal_nan=True)
     else:
         same = left == right or (left != left and right != right)
     return [] if same else [f'{name}: {str(left)[:40]}, {str(right)[:40]}']

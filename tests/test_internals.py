@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import BatchSampler, DataLoader
 
 from ausam_mm import internals
 
@@ -119,6 +120,44 @@ def test_copies_of_a_sample_have_its_index():
     assert not internals.has_copies(dataset)
     assert [internals.original_index(repeated, i) for i in range(6)] == [
         0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize('options', [
+    dict(), dict(num_workers=1),
+    dict(num_workers=1, persistent_workers=True)], ids=str)
+def test_the_loader_that_asks_for_batches_is_known(options):
+    found = []
+
+    class Asked(BatchSampler):
+
+        def __iter__(self):
+            found.append(internals.asking_loader())
+            return super().__iter__()
+
+    batches = Asked(range(4), 2, False)
+    loader = DataLoader(range(4), batch_sampler=batches, **options)
+    for _ in range(2):
+        assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3]]
+    assert len(found) >= 2 and all(one is loader for one in found)
+    assert list(batches) and found[-1] is None
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_loader_is_as_many_batches_ahead_as_it_says(workers):
+    asked = []
+
+    class Counted(BatchSampler):
+
+        def __iter__(self):
+            for batch in super().__iter__():
+                asked.append(batch)
+                yield batch
+
+    loader = DataLoader(range(20), num_workers=workers, batch_sampler=Counted(
+        range(20), 1, False))
+    ahead = workers * (loader.prefetch_factor or 0)
+    for i, _ in enumerate(loader):
+        assert len(asked) == min(20, i + 1 + ahead)
 
 
 def test_every_batchnorm_of_torch_is_one():

@@ -19,18 +19,21 @@ from ..engine.randomness import checked_seed
 from ..sampling import (
     NO_SAMPLES,
     SELECTOR,
+    WAITING,
     AUSAMBatchSampler,
     SampleHistory,
     Selection,
     batch_size,
     counts_epochs,
     gather_observations,
+    identities,
+    keys_of,
     num_selected,
-    sample_keys,
     select_highest,
     select_multinomial,
     select_systematic,
     selection_probabilities,
+    shared_index,
 )
 
 
@@ -79,6 +82,10 @@ class AUSAM(TwoPassOptimWrapper):
             subset, and 'loss', the samples with the highest losses, as far as
             they are known from the last time each was used. Defaults to
             'adlp'.
+        max_samples (int, optional): The most samples whose scores are kept,
+            at up to 80 bytes of memory each; the oldest go first. For
+            streams, whose samples do not come again. Defaults to None, for
+            all samples.
         seed (int, optional): Seed of the sampling. Defaults to None, for
             PyTorch's current seed.
         **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
@@ -88,6 +95,9 @@ class AUSAM(TwoPassOptimWrapper):
         as many samples as there are known ones; ``warmup_iters`` and
         ``ramp_iters`` say it exactly.
 
+        A sample whose loss is not finite counts as the lowest until it is
+        used with a finite one.
+
     Example:
         >>> optim_wrapper = dict(
         ...     type='AUSAM', rho=0.1, alpha=0.5,
@@ -95,6 +105,7 @@ class AUSAM(TwoPassOptimWrapper):
     """
 
     needs_losses = True
+    saved = ('samples_seen', 'samples_repeat')
 
     def __init__(self,
                  optimizer: Optimizer,
@@ -109,6 +120,7 @@ class AUSAM(TwoPassOptimWrapper):
                  sampling: str = 'multinomial',
                  weighting: str = 'none',
                  scores: str = 'adlp',
+                 max_samples: int | None = None,
                  seed: int | None = None,
                  **kwargs: Any) -> None:
         super().__init__(optimizer, rho=rho, **kwargs)
@@ -139,7 +151,10 @@ class AUSAM(TwoPassOptimWrapper):
         self.warmup_iters, self.ramp_iters = warmup_iters, ramp_iters
         self.sampling, self.weighting, self.scores = (sampling, weighting,
                                                       scores)
-        self.history = SampleHistory()
+        self.history = SampleHistory(max_samples)
+        self.samples_seen = 0  # of all processes' batches
+        self.samples_repeat = False
+        self._warned: set[str] = set()
         self.seed = checked_seed(seed)
         self.batch_sampler: AUSAMBatchSampler | None = None
         self._unverified = 0  # full batches after the warm-up
@@ -154,17 +169,46 @@ class AUSAM(TwoPassOptimWrapper):
             Selection: The samples that the passes see.
 
         Raises:
-            ValueError: If an AUSAMBatchSampler selected the batch, but its
-                samples do not say so.
+            ValueError: If nothing tells which training samples they are, or
+                what an AUSAMBatchSampler selected has not come.
         """
-        keys = NO_SAMPLES if self.scores == 'uniform' else sample_keys(data)
+        waiting = self.message_hub.runtime_info.pop(WAITING, lambda: None)()
+        if waiting is not None:
+            self.connect(waiting)
         if self.batch_sampler is None:
-            selection = self.select_from(
-                batch_size(data), keys, self.num_steps)
+            size = batch_size(data)
+            keys = self._keys(data, size)
+            selection = self.select_from(size, keys, self.num_steps)
         else:
             selection = self.batch_sampler.arrived(data)
+            keys = self._keys(data, selection.loaded, selection.origins)
         selection.keys = keys
         return selection
+
+    def _keys(self, data: Any, size: int,
+              numbers: Tensor | None = None) -> Tensor:
+        """The keys of a batch's samples, which may have numbers besides."""
+        if self.scores == 'uniform':  # no sample is recognized
+            return NO_SAMPLES
+        found = identities(data)
+        require(
+            len(found) in (0, size),
+            f'The batch has {size} samples, of which {len(found)} say which '
+            'training sample they are: make the collate_fn of '
+            'train_dataloader return an identity for each.')
+        if self.batch_sampler is not None:
+            return keys_of(found, numbers,
+                           self.batch_sampler.origins.restarts_index)
+        keys = keys_of(found)
+        if (index := shared_index(data, found)) is not None:
+            self._warn_once(
+                'shared index',
+                f'Two samples of a batch have sample_idx={index}, but other '
+                'labels, so that they share one score. If they are different '
+                'training samples, as in a ConcatDataset, set '
+                "train_dataloader.batch_sampler=dict(type='AUSAMBatchSampler')"
+                ', which tells them apart, or return img_path, too.')
+        return keys
 
     def select_from(self, size: int, keys: Tensor,
                     number: int) -> Selection:
@@ -187,15 +231,16 @@ class AUSAM(TwoPassOptimWrapper):
         if not self.losses_verified:
             self._say_unverified()
             return Selection.full_batch(size)
+        # Of this step and process, and the same after a resume.
+        generator = step_generator(self.seed, get_rank(), number)
         if self.scores == 'loss':
-            return select_highest(self.history.means(keys), ascent, descent)
+            return select_highest(
+                self.history.means(keys), ascent, descent, generator)
         q = torch.ones(size, dtype=torch.float64)
         if self.scores == 'adlp':
             q = selection_probabilities(
                 self.history.means(keys), self.s_min,
                 self.current_s_max(number))
-        # Of this step and process, and the same after a resume.
-        generator = step_generator(self.seed, get_rank(), number)
         if self.sampling == 'multinomial':
             return select_multinomial(q, ascent, descent, generator)
         return select_systematic(q, ascent, descent, self.weighting != 'none',
@@ -217,25 +262,48 @@ class AUSAM(TwoPassOptimWrapper):
         before, after = step.first.losses, step.second.losses
         within = selection.ascent_in_descent.to(after.device)
         # Where the first pass overflowed, w + eps is w, and DLP unknown.
-        dlp = ((after[within] - before).abs() + 0 * step.norm).double().cpu()
+        dlp, losses = torch.stack([
+            part.double() for part in
+            ((after[within] - before).abs() + 0 * step.norm, before)]).cpu()
         mean = float(dlp.mean())
         if math.isfinite(mean):
             step.scalars['mean_dlp'] = mean
             step.scalars['dlp_over_loss'] = mean / float(
-                before.abs().mean().clamp(min=1e-12))
+                losses.abs().mean().clamp(min=1e-12))
         step.scalars['effective_sample_size'] = (
             selection.effective_size or selection.size)
-        values = before.double().cpu() if self.scores == 'loss' else dlp
+        values = losses if self.scores == 'loss' else dlp
+        values[~losses.isfinite()] = -math.inf  # it has failed
         seen = selection.ascent
         if self.scores == 'uniform':  # no sample is recognized
             seen, values = seen[:0], values[:0]
-        keys = selection.keys[seen]
+        keys, total = selection.keys[seen], selection.size
         if self.batch_sampler is not None:
-            keys, values, origins = gather_observations(
-                keys, values, selection.origins[seen])
+            total, keys, values, origins = gather_observations(
+                keys, values, selection.origins[seen], offered=total)
             self.batch_sampler.learn(origins, keys)
         elif self.scores != 'uniform':
-            keys, values = gather_observations(keys, values)
+            total, keys, values = gather_observations(
+                keys, values, offered=total)
+        self.samples_seen += total
+        self._learn(keys, values)
+
+    def _learn(self, keys: Tensor, values: Tensor) -> None:
+        """Puts the observations of all processes into the table."""
+        if self.scores == 'uniform':
+            return
+        if not self.samples_repeat:
+            known = ~self.history.means(keys).isnan()
+            self.samples_repeat = bool(known.any())
+            if not self.samples_repeat and self._should_repeat():
+                self._warn_once(
+                    'no repeats',
+                    f'No training sample has come twice in {self.num_steps} '
+                    'steps: the scores are of no use then, their table grows, '
+                    'and in a loop of iterations the warm-up, at the cost of '
+                    'SAM, does not end. For a stream of samples set '
+                    "warmup_iters, ramp_iters and max_samples, or scores="
+                    "'uniform'.")
         if self.scores == 'loss':
             # The last loss, not a mean over those of an untrained model.
             self.history.replace(keys, values)
@@ -361,8 +429,21 @@ class AUSAM(TwoPassOptimWrapper):
             return 0
         # In the first epoch every loaded sample is a new one; the tolerance
         # is for samples that sampler padding loads twice.
-        passes = self.samples_offered * get_world_size() / len(self.history)
+        passes = self.samples_seen / len(self.history)
         return max(0, math.ceil(passes - 0.05) - 1)
+
+    def _should_repeat(self) -> bool:
+        """Whether a sample should have come for the second time by now."""
+        if counts_epochs(self.message_hub):
+            return self.epoch() > 1
+        # The published warm-up is a 200th of the training.
+        iters = self.message_hub.runtime_info.get('max_iters') or 10_000
+        return self.num_steps >= max(100, iters // 10)
+
+    def _warn_once(self, what: str, message: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            print_log(message, logger='current', level=logging.WARNING)
 
     def method_state(self) -> dict[str, Any]:
         """The base class's state with the table and what sampling needs."""
@@ -377,9 +458,13 @@ class AUSAM(TwoPassOptimWrapper):
     def load_method_state(self, state: dict[str, Any]) -> None:
         """Takes up a state; another method's has no table, which is kept."""
         super().load_method_state(state)
+        # Older checkpoints, and those of other methods, have no such sum.
+        self.samples_seen = state.get(
+            'samples_seen', self.samples_offered * get_world_size())
         if 'history' in state:
             self.history.load_state_dict(state['history'])
             self.seed = state['seed']
+            self.samples_repeat = state.get('samples_repeat', True)
         self._batch_sampler_state = state.get('batch_sampler')
 
 

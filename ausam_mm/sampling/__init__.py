@@ -1,7 +1,19 @@
 """Which samples a training step sees."""
 
-from .batch import batch_size, sample_keys, take
-from .batch_sampler import SELECTOR, AUSAMBatchSampler, counts_epochs
+from .batch import (
+    batch_size,
+    identities,
+    keys_of,
+    sample_keys,
+    shared_index,
+    take,
+)
+from .batch_sampler import (
+    SELECTOR,
+    WAITING,
+    AUSAMBatchSampler,
+    counts_epochs,
+)
 from .history import SampleHistory, gather_observations
 from .info_batch import InfoBatchSampler
 from .selection import (
@@ -20,9 +32,9 @@ from .selection import (
 __all__ = [
     'AUSAMBatchSampler', 'InfoBatchSampler', 'NO_SAMPLES', 'SELECTOR',
     'SampleHistory', 'Selection', 'batch_size', 'counts_epochs',
-    'gather_observations',
-    'inclusion_probabilities', 'num_selected', 'sample_keys',
+    'gather_observations', 'identities',
+    'inclusion_probabilities', 'keys_of', 'num_selected', 'sample_keys',
     'sample_multinomial', 'sample_systematic', 'select_highest',
     'select_multinomial', 'select_systematic', 'selection_probabilities',
-    'take'
+    'shared_index', 'take', 'WAITING'
 ]

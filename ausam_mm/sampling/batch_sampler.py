@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +18,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, Sampler
 
 from ..checks import require
+from ..internals import asking_loader
+from .batch import batch_size, is_list, parts_of
 from .history import gather_rows
 from .origins import Origins
 from .selection import Selection
@@ -24,6 +28,8 @@ from .selection import Selection
 _ENTRY = 'ausam_entry'
 # Under this name the message hub has a reference to the wrapper that selects.
 SELECTOR = 'ausam_mm/selector'
+# And under this one to a batch sampler that began before there was a wrapper.
+WAITING = 'ausam_mm/waiting_batch_sampler'
 # The key of a sample that was not loaded yet.
 _UNKNOWN = torch.iinfo(torch.int64).min
 
@@ -105,10 +111,13 @@ class AUSAMBatchSampler(BatchSampler):
     In the step, AUSAM leaves out what was decoded and augmented already.
     This batch sampler asks the same wrapper for the same selection one stage
     earlier: of each batch of the sampler underneath it hands on the selected
-    indices alone (of a pair of ratios, the larger part). Each sample carries
-    the number of its batch and its position there, as meta information of its
-    data sample; the selection itself stays here. The wrapper then trains on
-    what arrives. All options are the wrapper's.
+    indices alone (of a pair of ratios, the larger part). The selection itself
+    stays here, and the wrapper trains on what arrives. All options are the
+    wrapper's.
+
+    A data sample carries the number of its batch and its position there, as
+    meta information. A batch without data samples is the next one that was
+    selected, with its samples in that order.
 
     Its length is that of the full batches, so that progress, schedulers and
     ``auto_scale_lr`` see the nominal batch. With workers a batch is selected
@@ -116,12 +125,13 @@ class AUSAMBatchSampler(BatchSampler):
     many of the first batches are used whole, since nothing is known when
     they are selected.
 
-    The wrapper tells training samples apart by what their data samples say
+    The wrapper tells training samples apart by what they say
     (:func:`sample_keys`), which is not known before they are loaded. So the
     batch sampler remembers, for each number that :class:`Origins` gives,
     which sample it returned last: 8 bytes a sample, which the checkpoint
     holds, too, and which all processes learn alike. Where MMEngine loads
-    another sample for one that fails, it is the other that is scored.
+    another sample for one that fails, it is the other that is scored. A
+    sample that says nothing is known by that number.
 
     A checkpoint also holds the pending selections of all processes: with
     workers they were made by scores of earlier steps, which are gone, and
@@ -174,6 +184,9 @@ class AUSAMBatchSampler(BatchSampler):
         self.trained = 0
         self._number = 0  # of the next batch to select
         self._pending: dict[int, _Pending] = {}  # by number, of this process
+        # Numbers of batches that have not arrived, since the loader began.
+        self._sent: deque[int] = deque()
+        self._ahead: int | None = 0  # that the loader takes in advance
         self._new_rows = [_NO_ROWS]
         self._all_rows = _NO_ROWS  # of all processes, for the checkpoint
         # Data loaders fetch a batch by this, where a dataset has it.
@@ -186,11 +199,26 @@ class AUSAMBatchSampler(BatchSampler):
 
         Raises:
             RuntimeError: If no AUSAM trains.
+            ValueError: If the data loader does not keep the order.
         """
+        loader = asking_loader()
+        require(
+            getattr(loader, 'in_order', True),
+            'AUSAMBatchSampler knows the batches by their order, which '
+            'in_order=False changes: leave it out of train_dataloader.')
+        return self._batches(None if loader is None else (
+            loader.num_workers * (loader.prefetch_factor or 0)))
+
+    def _batches(self, ahead: int | None) -> Iterator[list[int]]:
+        self._sent.clear()
+        self._ahead = ahead
         first = True
         for batch in super().__iter__():
             selector = self._selector()
-            if selector is not None:
+            if selector is None:
+                MessageHub.get_current_instance().runtime_info[WAITING] = (
+                    weakref.ref(self))
+            else:
                 selector.connect(self)
                 if first:
                     self._find_number()
@@ -203,6 +231,7 @@ class AUSAMBatchSampler(BatchSampler):
             number, self._number = self._number, self._number + 1
             pending = _Pending(selection, indices[selection.descent])
             self._pending[number] = pending
+            self._sent.append(number)
             if selector is not None and number >= self.trained:
                 self._new_rows.append(pending.rows(number))
             yield [
@@ -210,6 +239,7 @@ class AUSAMBatchSampler(BatchSampler):
                 for index, position in zip(pending.indices.tolist(),
                                            selection.descent.tolist())
             ]
+        self._ahead = None  # it takes no more
 
     def arrived(self, data: Any) -> Selection:
         """What the passes see of a batch that was selected and is loaded.
@@ -219,26 +249,33 @@ class AUSAMBatchSampler(BatchSampler):
             ``origins``.
 
         Raises:
-            ValueError: If its samples do not say where they were selected.
+            ValueError: If its data samples do not say where they were
+                selected, or there are none and not all samples have come.
         """
         entries = _entries_of(data)
-        require(
-            entries,
-            'AUSAMBatchSampler has selected this batch, but its data samples '
-            'do not say so, and AUSAM would select from it once more: keep '
-            'their meta information in collate_fn, or leave train_dataloader.'
-            'batch_sampler out.')
-        number = entries[0].batch
+        number = entries[0].batch if entries else self._next_to_arrive()
         # Resumed by a loop that does not replay trained batches.
         self._number = max(self._number, self.trained)
         self.trained = max(self.trained, number + 1)
         self._pending = {key: pending for key, pending in
                          self._pending.items() if key >= number}
+        while self._sent and self._sent[0] <= number:
+            self._sent.popleft()
         selection, indices = self._pending[number]
-        place = torch.searchsorted(
-            selection.descent,
-            torch.tensor([entry.position for entry in entries]))
-        num = len(entries)
+        if entries:
+            place = torch.searchsorted(
+                selection.descent,
+                torch.tensor([entry.position for entry in entries]))
+        else:
+            size, wanted = batch_size(data), len(selection.descent)
+            require(
+                size == wanted,
+                f'AUSAMBatchSampler has selected {wanted} samples for this '
+                f'batch, of which {size} have come without saying which they '
+                'are: let the collate_fn keep all in their order, or return '
+                '`data_samples` with each, a BaseDataElement.')
+            place = torch.arange(size)
+        num = len(place)
         everything = len(selection.descent) == selection.size
         part = Selection(
             num if everything else selection.size, torch.arange(num),
@@ -256,6 +293,23 @@ class AUSAMBatchSampler(BatchSampler):
             part.ascent_weights = part.descent_weights
         return part
 
+    def _next_to_arrive(self) -> int:
+        """Number of the batch that has come, which does not say so itself."""
+        sent = self._sent
+        if self._ahead is not None:
+            # What lies between has been loaded and thrown away.
+            while len(sent) > self._ahead + 1:
+                sent.popleft()
+        elif any(number >= self.trained for number in sent):
+            while sent[0] < self.trained:  # a resumed loop has replayed it
+                sent.popleft()
+        require(
+            len(sent) > (self._ahead or 0),
+            'AUSAMBatchSampler knows a batch without data samples by its '
+            'order, but this one came twice or from elsewhere: train each '
+            'batch of train_dataloader once.')
+        return sent[0]
+
     def learn(self, origins: Tensor, keys: Tensor) -> None:
         """Learns which samples arrived; every process has to call it.
 
@@ -266,7 +320,7 @@ class AUSAMBatchSampler(BatchSampler):
         """
         # NumPy's last one wins where a sample came twice.
         self.keys.numpy()[origins.numpy()] = keys.numpy()
-        new = torch.cat(gather_rows(torch.cat(self._new_rows)))
+        new = torch.cat(gather_rows(torch.cat(self._new_rows))[1])
         self._new_rows = [_NO_ROWS]
         rows = self._all_rows
         if len(new):  # what was selected again, it replaces
@@ -338,14 +392,23 @@ class AUSAMBatchSampler(BatchSampler):
 
 
 def _entries_of(data: Any) -> list[Entry]:
-    """The entries of a batch's samples; none if any sample has none."""
-    samples = data.get('data_samples') if isinstance(data, Mapping) else None
-    if samples is None or isinstance(samples, Tensor):
-        return []
-    entries: list[Any] = [
-        sample.get(_ENTRY) if hasattr(sample, 'get') else None
-        for sample in samples]
-    return [] if None in entries else entries
+    """The entries of a batch's data samples; none if it has none of these.
+
+    Raises:
+        ValueError: If a data sample has no entry.
+    """
+    for part in parts_of(data):
+        if is_list(part) and part and all(
+                isinstance(sample, BaseDataElement) for sample in part):
+            entries = [sample.get(_ENTRY) for sample in part]
+            require(
+                None not in entries,
+                'AUSAMBatchSampler has selected this batch, but its data '
+                'samples do not say so, and AUSAM would select from it once '
+                'more: keep their meta information in collate_fn, or leave '
+                'train_dataloader.batch_sampler out.')
+            return entries
+    return []
 
 
 def counts_epochs(hub: MessageHub) -> bool:
@@ -369,16 +432,20 @@ def _load_with_entries(load: Callable[[list[int]], list[Any]],
     ]
 
 
-def _with_entry(sample: Any, entry: Entry) -> dict[str, Any]:
-    data_sample = sample.get('data_samples') if isinstance(
-        sample, Mapping) else None
-    if not isinstance(data_sample, BaseDataElement):
-        raise ValueError(
-            'AUSAMBatchSampler says by the data samples where they were '
-            'selected, but the dataset has none: return a dict with `inputs` '
-            'and `data_samples`, a BaseDataElement, as PackInputs does, or '
-            'leave train_dataloader.batch_sampler out.')
-    # A dataset may keep what it returns and return it once more.
-    data_sample = data_sample.new()
-    data_sample.set_field(entry, _ENTRY, field_type='metainfo')
-    return {**sample, 'data_samples': data_sample}
+def _with_entry(sample: Any, entry: Entry) -> Any:
+    """A sample whose data sample, if it has one, carries an entry."""
+    if isinstance(sample, Mapping):
+        return {name: _marked(part, entry) for name, part in sample.items()}
+    if is_list(sample):
+        parts = [_marked(part, entry) for part in sample]
+        return type(sample)(*parts) if hasattr(sample, '_fields') else \
+            type(sample)(parts)
+    return sample
+
+
+def _marked(part: Any, entry: Entry) -> Any:
+    if isinstance(part, BaseDataElement):
+        # A dataset may keep what it returns and return it once more.
+        part = part.new()
+        part.set_field(entry, _ENTRY, field_type='metainfo')
+    return part

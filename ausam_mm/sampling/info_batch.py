@@ -135,7 +135,7 @@ class InfoBatchSampler(Sampler[int]):
             losses (Tensor): The losses at these, shape (k, ). Those that are
                 not finite are left out.
         """
-        indices, losses = gather_observations(
+        _, indices, losses = gather_observations(
             self.order[positions],
             losses.detach().to('cpu', torch.float64))
         losses = losses.float()

@@ -48,6 +48,11 @@ class Origins:
         else:
             self.straight = True
 
+    @property
+    def restarts_index(self) -> bool:
+        """Whether a sample's index in its own dataset is not unique here."""
+        return _joins(self._dataset)
+
     def __len__(self) -> int:
         """How many different samples there are."""
         if self._parts:
@@ -80,3 +85,11 @@ class Origins:
         part = bisect_right(self._ends, index)
         within = index - (self._ends[part - 1] if part else 0)
         return self._firsts[part] + self._parts[part](within)
+
+
+def _joins(dataset: Any) -> bool:
+    """Whether a dataset, or one within it, is made of several others."""
+    parts = [*getattr(dataset, 'datasets', ())]
+    if hasattr(dataset, 'dataset'):
+        parts.append(dataset.dataset)
+    return len(parts) > 1 or any(map(_joins, parts))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,20 +88,25 @@ def selection_probabilities(scores: Tensor, s_min: float,
 
     Args:
         scores (Tensor): ADLP of each sample, shape (b, ); NaN for a sample
-            that was never used, which counts as the batch's highest.
+            that was never used, which counts as the batch's highest, -inf
+            for one that failed, which counts as the lowest.
         s_min (float): The lowest probability.
         s_max (float): The highest probability.
 
     Returns:
         Tensor: q, shape (b, ), float64; all equal when all scores are.
     """
-    scores = scores.double()
-    known = scores[~scores.isnan()]
-    if len(known) == 0 or known.min() == known.max():
-        return torch.full_like(scores, s_max)
-    low, high = known.min(), known.max()
-    relative = ((scores - low) / (high - low)).nan_to_num(nan=1.0)
-    return s_min + (s_max - s_min) * relative
+    values = scores.double().numpy()
+    known = values[np.isfinite(values)]
+    low, high = (known.min(), known.max()) if len(known) else (0., 0.)
+    if low == high:
+        q = np.full(len(values), s_max)
+    else:
+        relative = (values - low) / (high - low)
+        relative[np.isnan(values)] = 1
+        q = s_min + (s_max - s_min) * relative
+    q[values == -np.inf] = s_min
+    return torch.from_numpy(q)
 
 
 def sample_multinomial(q: Tensor, num: int,
@@ -120,7 +127,8 @@ def sample_multinomial(q: Tensor, num: int,
     """
     clocks = torch.empty(
         len(q), dtype=torch.double).exponential_(generator=generator)
-    return torch.argsort(clocks / q.double())[:num]
+    order = np.argsort(clocks.numpy() / q.double().numpy())
+    return torch.from_numpy(order[:num])
 
 
 def inclusion_probabilities(q: Tensor, num: int) -> Tensor:
@@ -238,17 +246,25 @@ def select_systematic(q: Tensor, num_ascent: int, num_descent: int,
                      ascent_weights, effective_size(q))
 
 
-def select_highest(scores: Tensor, num_ascent: int,
-                   num_descent: int) -> Selection:
-    """The samples with the highest scores; unknown ones (NaN) come first.
+def select_highest(scores: Tensor, num_ascent: int, num_descent: int,
+                   generator: torch.Generator | None = None) -> Selection:
+    """The samples with the highest scores.
 
     Args:
-        scores (Tensor): Scores, shape (b, ).
+        scores (Tensor): Scores, shape (b, ). Unknown ones (NaN) come first,
+            and those that failed (-inf) last, in a random order.
         num_ascent (int): Samples of the first pass k1.
         num_descent (int): Samples of the second pass k2, at least k1.
+        generator (torch.Generator, optional): Source of randomness.
     """
-    highest = scores.nan_to_num(nan=float('inf')).argsort(
-        descending=True, stable=True)
+    scores = scores.double().nan_to_num(math.inf, neginf=-math.inf)
+    failed = scores == -math.inf
+    if failed.any():
+        # One of them spoils the others' losses where BatchNorm joins them.
+        lowest = torch.finfo(torch.float64).min
+        scores[failed] = lowest * (1 - torch.rand(
+            int(failed.sum()), dtype=torch.float64, generator=generator) / 2)
+    highest = scores.argsort(descending=True, stable=True)
     return Selection(
         len(scores), highest[:num_descent].sort().values,
         highest[:num_ascent].sort().values)

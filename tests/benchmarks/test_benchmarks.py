@@ -48,6 +48,7 @@ def test_one_copy_of_the_weights_and_of_gradients_while_accumulating(
     assert [round(value, 2) for value in copies.values()] == [3, 3, 4, 5]
 
 
-def test_a_killed_training_on_two_processes_ends_the_same(tmp_path):
-    out = run('kill_resume', '--kills', 1, '--ways', 'epochs-2', cwd=tmp_path)
+@pytest.mark.parametrize('way', ['epochs-2', 'iterations-2-loader'])
+def test_a_killed_training_on_two_processes_ends_the_same(tmp_path, way):
+    out = run('kill_resume', '--kills', 1, '--ways', way, cwd=tmp_path)
     assert '1 of 1 endings are identical' in out

@@ -245,3 +245,53 @@ def test_scores_of_losses_select_the_highest_last_losses():
             used = torch.arange(16)
         last[used] = at_w[used]
     assert len({tuple(each.ascent.tolist()) for each in selections}) > 1
+
+
+def with_a_broken_sample(broken=3):
+    data = batch()
+    data['inputs'][broken] = float('nan')
+    return data
+
+
+@pytest.mark.parametrize('norm', [False, True], ids=['', 'BatchNorm'])
+@pytest.mark.parametrize('scores,sampling', [
+    ('adlp', 'multinomial'), ('adlp', 'systematic'), ('loss', 'multinomial')])
+def test_a_sample_without_a_finite_loss_does_not_stop_the_training(
+        scores, sampling, norm):
+    """Always the same 16 samples, of which one spoils each of its steps.
+
+    With BatchNorm it spoils the losses of the others, too.
+    """
+    model = build(norm=norm)
+    wrapper = wrap(model, type='AUSAM', scores=scores, sampling=sampling,
+                   warmup_iters=2, ramp_iters=2, seed=0)
+    selections = record_selections(wrapper)
+    model.train_step(batch(1, first_index=100), wrapper)
+    before = difference(model, build(norm=norm))
+    for _ in range(100):
+        model.train_step(with_a_broken_sample(), wrapper)
+    drawn = torch.zeros(16)
+    for selection in selections[2:]:
+        drawn[selection.ascent] += 1
+    assert drawn[3] == wrapper.skipped_steps - 1 < 0.8 * drawn.mean()
+    assert difference(model, build(norm=norm)) > before + 1e-2
+    counts = wrapper.history.counts(torch.arange(16))
+    assert wrapper.history.means(torch.tensor([3])) == -float('inf')
+    assert counts[3] == 0
+    if (scores, sampling) == ('adlp', 'multinomial'):
+        # The others are known, also after they were in a spoiled batch.
+        assert counts.gt(0).sum() == 15
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_a_sample_that_is_finite_again_is_scored_again():
+    model = build()
+    wrapper = wrap(model, type='AUSAM', alpha=1.)
+    model.train_step(batch(), wrapper)
+    model.train_step(with_a_broken_sample(), wrapper)
+    key = torch.tensor([3])
+    assert wrapper.history.means(key) == -float('inf')
+    assert wrapper.history.counts(torch.arange(16)).eq(1).all()
+    model.train_step(batch(), wrapper)
+    assert wrapper.history.means(key).isfinite()
+    assert wrapper.history.counts(torch.arange(16)).eq(2).all()

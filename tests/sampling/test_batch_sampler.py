@@ -145,13 +145,6 @@ def test_a_dataset_may_return_the_same_data_sample_twice(tmp_path):
 # -- what cannot work --
 
 
-class Forgetful(Samples):
-    """Its data samples say nothing more than what they are."""
-
-    def __getitem__(self, i):
-        return dict(inputs=self.data['inputs'][i], data_samples=i)
-
-
 def forgetting(samples):
     """A collate_fn that makes the data samples anew."""
     return dict(
@@ -171,8 +164,6 @@ def forgetting(samples):
      'no option alpha: .* in optim_wrapper'),
     (dict(loader=dict(collate_fn=dict(type=forgetting))),
      'would select from it once more: keep their meta information'),
-    (dict(loader=dict(dataset=Forgetful())),
-     'the dataset has none: return a dict with `inputs`'),
 ])
 def test_settings_that_cannot_work_are_refused_with_the_remedy(
         tmp_path, options, message):

@@ -1,7 +1,8 @@
-"""SampleHistory against a dict of lists."""
+"""SampleHistory against dicts of lists."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,9 +21,9 @@ def tensors(pairs):
 
 
 @pytest.fixture(autouse=True)
-def small_index(monkeypatch):
-    """Rebuild the index often, so that both of its parts are in use."""
-    monkeypatch.setattr(SampleHistory, '_MIN_UNSORTED', 3)
+def small_table(monkeypatch):
+    """It grows often, and keys share slots."""
+    monkeypatch.setattr('ausam_mm.sampling.history._MIN_CAPACITY', 2)
 
 
 def check(history, observed):
@@ -89,3 +90,109 @@ def test_the_state_of_a_history_loads_with_weights_only(tmp_path):
 def test_a_state_that_is_no_history_is_refused(state):
     with pytest.raises(ValueError, match='no state of a SampleHistory'):
         SampleHistory().load_state_dict(state)
+
+
+# -- a table that is bounded --
+
+failing = value | st.just(-math.inf)
+failing_updates = st.lists(
+    st.lists(st.tuples(key, failing), max_size=12), max_size=25)
+
+
+class Reference:
+    """A dict in the order of arrival, which forgets its first entries."""
+
+    def __init__(self, most):
+        self.most, self.observed, self.failed = most, {}, set()
+
+    def update(self, pairs):
+        failed = {k for k, v in pairs if v == -math.inf}
+        self.failed |= failed
+        self.add({k: [] for k in failed})
+        finite = {}
+        for k, v in pairs:
+            if math.isfinite(v):
+                finite.setdefault(k, []).append(v)
+        self.failed -= finite.keys()
+        for k in finite.keys() & self.observed.keys():
+            self.observed[k] += finite[k]
+        self.add(finite)
+
+    def add(self, found):
+        for k in sorted(found.keys() - self.observed.keys()):
+            self.observed[k] = found[k]
+        for k in list(self.observed)[:max(0, len(self.observed) - self.most)]:
+            del self.observed[k]
+            self.failed.discard(k)
+
+
+def check_all(history, reference):
+    table = history.state_dict()
+    assert table['keys'].tolist() == list(reference.observed)
+    asked = torch.tensor([*reference.observed, 21, -5, *range(21)])
+    means, counts = history.means(asked), history.counts(asked)
+    for k, mean, count in zip(asked.tolist(), means.tolist(),
+                              counts.tolist()):
+        seen = reference.observed.get(k)
+        assert count == len(seen or [])
+        if seen is None:
+            assert math.isnan(mean)
+        elif k in reference.failed:
+            assert mean == -math.inf
+        else:
+            assert mean == pytest.approx(sum(seen) / len(seen), abs=1e-6)
+
+
+@settings(deadline=None, max_examples=150)
+@given(failing_updates, st.integers(1, 12) | st.just(10**6))
+def test_the_oldest_go_first_and_a_failure_lasts_until_a_success(
+        batches, most):
+    history, reference = SampleHistory(most), Reference(most)
+    for i, pairs in enumerate(batches):
+        history.update(*tensors(pairs))
+        reference.update(pairs)
+        check_all(history, reference)
+        if i == len(batches) // 2:  # a resume in between
+            state = history.state_dict()
+            history = SampleHistory(most)
+            history.load_state_dict(state)
+
+
+def test_a_bounded_table_stays_small_and_finds_what_it_keeps():
+    history = SampleHistory(max_samples=1000)
+    for first in range(0, 200_000, 64):
+        history.update(torch.arange(first, first + 64) * 7919,
+                       torch.arange(64.))
+    assert len(history) == 1000
+    newest = torch.arange(first + 64 - 1000, first + 64) * 7919
+    assert history.counts(newest).eq(1).all()
+    assert history.counts(newest - 1000 * 7919).eq(0).all()
+    memory = sum(part.nbytes for part in vars(history).values()
+                 if isinstance(part, np.ndarray))
+    assert memory <= 80 * 1100
+
+
+def test_a_larger_table_is_loaded_with_its_newest_samples():
+    history, bounded = SampleHistory(), SampleHistory(max_samples=3)
+    history.update(torch.tensor([5]), torch.tensor([1.]))
+    history.update(torch.arange(4), torch.arange(4.))
+    bounded.load_state_dict(history.state_dict())
+    assert bounded.state_dict()['keys'].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize('stride', [1, 1 << 20, 1 << 40, 1 << 52, -3])
+def test_keys_in_strides_are_found_in_few_tries(stride):
+    history = SampleHistory()
+    keys = torch.arange(2000) * stride
+    history.update(keys, torch.ones(2000))
+    slots = history._first_slots(keys.numpy())
+    assert np.unique(slots).size > 1000
+    assert history.counts(keys).eq(1).all()
+    others = torch.cat([keys + 1, keys - 1])
+    assert torch.equal(history.counts(others) > 0, torch.isin(others, keys))
+
+
+@pytest.mark.parametrize('most', [0, -1, 2.5, '9'])
+def test_a_bound_that_is_no_number_of_samples_is_refused(most):
+    with pytest.raises(ValueError, match='is no number of samples: set at'):
+        SampleHistory(most)

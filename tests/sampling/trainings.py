@@ -31,9 +31,10 @@ class Steps(Hook):
 
         def spy(step):
             selection = step.selection
+            numbers = selection.origins if len(selection.origins) else None
             self.seen.append(dict(
                 loaded=selection.loaded, size=selection.size,
-                keys=sample_keys(self.data)[selection.descent],
+                keys=sample_keys(self.data, numbers)[selection.descent],
                 ascent=selection.ascent_in_descent,
                 weights=[selection.descent_weights, selection.ascent_weights],
                 effective=selection.effective_size,
@@ -52,12 +53,13 @@ def train(work_dir, wrapper=PAPER, in_loader=True, stop=None, hooks=(),
     torch.manual_seed(0)
     steps = Steps()
     hooks = [steps, *hooks, *([Stop(stop)] if stop else [])]
-    loader = options.pop('loader', {})
+    loader, loop = options.pop('loader', {}), options.pop('loop', {})
     options = {**dict(length=EPOCHS), **options}
     run = runner(work_dir, wrapper, custom_hooks=hooks,
                  model=model(), **options)
     run._train_dataloader.update(
         loader, **(dict(batch_sampler=dict(SAMPLER)) if in_loader else {}))
+    run._train_loop.update(loop)
     run.seen = steps.seen
     try:
         run.train()
