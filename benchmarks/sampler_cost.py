@@ -32,8 +32,9 @@ class Samples(Dataset):
         return self.size
 
     def __getitem__(self, index: int) -> dict:
-        return dict(inputs=torch.ones(1), data_samples=BaseDataElement(
-            metainfo=dict(sample_idx=index)))
+        return dict(
+            inputs=torch.tensor([index / self.size]),
+            data_samples=BaseDataElement(metainfo=dict(sample_idx=index)))
 
 
 class Model(BaseModel):

@@ -17,7 +17,7 @@ from mmengine.registry import (
 from mmengine.runner import Runner
 
 import ausam_mm
-from ausam_mm.losses import per_sample
+from ausam_mm.losses import rules
 
 from .runs import Samples
 from .toy import build
@@ -91,7 +91,7 @@ def run(example):
 @pytest.mark.parametrize(
     'example', EXAMPLES, ids=[example.name for example in EXAMPLES])
 def test_an_example_runs_as_it_stands(example, tmp_path, monkeypatch):
-    monkeypatch.setattr(per_sample, '_RULES', dict(per_sample._RULES))
+    monkeypatch.setattr(rules, '_RULES', dict(rules._RULES))
     names = run(example)
     settings = {name: value for name, value in names.items()
                 if isinstance(value, (dict, list, str)) and name[0] != '_'}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -73,6 +74,9 @@ class Aside:
             enter(self.watch(record))
             # From the first loss module on, its hook enables gradients.
             enter(torch.set_grad_enabled(with_graph))
+            # What there is to warn of, the model's own pass says.
+            enter(warnings.catch_warnings())
+            warnings.simplefilter('ignore')
             self.model(*args, **kwargs)
         # Older PyTorch would give the next pass the weights that it cast
         # here, which have no gradient (pytorch/pytorch#112583).

@@ -134,7 +134,8 @@ class ForwardState:
     alone, and a change of any other tensor is noticed by PyTorch's version
     counters. BatchNorm's statistics are not part of it (see
     :func:`frozen_statistics`), but for those of averaged models, into which
-    their update copies others.
+    their update copies others. Neither is the state of a module whose pass
+    sets its trained parameters, too, as lazy initialization does once.
 
     Args:
         model (nn.Module): The model without its distributed wrapper.
@@ -150,6 +151,8 @@ class ForwardState:
         self._before, self._after = _Copies(), _Copies()
         self._everything = False
         self._saves = 0
+        self._versions: dict[nn.Module, list[int]] = {}
+        self._initialized: set[nn.Module] = set()
 
     @property
     def copies_call(self) -> bool:
@@ -176,6 +179,8 @@ class ForwardState:
                 or isinstance(slot.value, Tensor)]
             self._before.forget(self.moving)
         self._everything = everything
+        self._initialized = set()
+        self._versions = self._count_changes() if everything else {}
         for slot in self._slots:
             slot.keep()
         self._before.keep([slot for slot in self._slots if everything
@@ -183,6 +188,7 @@ class ForwardState:
 
     def reset(self) -> None:
         """Makes everything what it was, as if no pass had been."""
+        self._find_initialized()
         self._restore(self._changed())
 
     def rewind(self) -> list[str]:
@@ -192,6 +198,7 @@ class ForwardState:
             list[str]: Names of what has changed for the first time, so that
             there is no copy; if there is any, nothing is rewound.
         """
+        self._find_initialized()
         changed = self._changed()
         self.moving.update(slot.name for slot in changed)
         lost = [slot.name for slot in changed
@@ -230,8 +237,26 @@ class ForwardState:
     def _changed(self) -> list[_Slot]:
         """What is known to change, or was seen to."""
         return [slot for slot in self._slots
-                if (slot.name in self.moving and not self._everything)
-                or slot.has_changed()]
+                if slot.owner not in self._initialized and (
+                    (slot.name in self.moving and not self._everything)
+                    or slot.has_changed())]
+
+    def _count_changes(self) -> dict[nn.Module, list[int]]:
+        """How often the trained parameters of each module have changed."""
+        if is_fsdp(self.model):  # its passes change them
+            return {}
+        return {module: [version(p) for p in module.parameters(recurse=False)
+                         if p.requires_grad]
+                for module in {slot.owner: None for slot in self._slots}}
+
+    def _find_initialized(self) -> None:
+        """Finds modules whose pass has set their trained parameters.
+
+        While nothing but forward passes has run since they were counted.
+        """
+        now = self._count_changes() if self._versions else {}
+        self._initialized = {module for module, counts in now.items()
+                             if counts != self._versions[module]}
 
     def _find(self) -> Iterator[_Slot]:
         """What a forward pass could change."""

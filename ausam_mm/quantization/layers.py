@@ -38,7 +38,8 @@ class _Conv2d(LSQLayer):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         output = super().forward(*args, **kwargs)
-        if self.training and not self.weight_quantizer.ready:
+        if self.weight_quantizer.training and \
+                not self.weight_quantizer.ready:
             raise RuntimeError(
                 f'{type(self).__bases__[1].__name__} computes its convolution '
                 'in a way of its own that cannot be quantized: put the layer '

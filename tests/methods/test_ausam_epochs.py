@@ -161,7 +161,7 @@ def test_a_bounded_table_resumes_to_the_same_end(tmp_path):
     assert len(resumed.optim_wrapper.history) == 10
     one, other = (each.optim_wrapper.state_dict()['ausam_mm']
                   for each in (whole, resumed))
-    assert one.pop('reductions') == other.pop('reductions')
+    assert one.pop('loss_modules') == other.pop('loss_modules')
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 

@@ -102,7 +102,7 @@ def test_the_libraries_own_tool_trains_with_two_settings(
     settings = """
 custom_imports = dict(imports=['ausam_mm'], allow_failed_imports=False)
 optim_wrapper = dict(type='AUSAM', rho=0.05, ramp_epochs=1,
-                     optimizer=dict(type='SGD', lr=0.01))
+                     optimizer=dict(type='SGD', lr=0.1))
 """
     if text is LAZY:  # which names classes, and imports them so
         settings = ('from ausam_mm import AUSAM\n' + settings.replace(
@@ -126,7 +126,7 @@ def test_a_config_of_a_package_is_named_directly(data, tmp_path):  # noqa: F811
         'train_dataloader.num_workers=0', 'train_dataloader.batch_size=721',
         'train_dataloader.persistent_workers=False',
         'model.backbone.base_channels=4', 'model.backbone.stem_channels=4',
-        'model.head.in_channels=32', 'train_cfg.max_epochs=2',
+        'model.head.in_channels=32', 'train_cfg.max_epochs=4',
         'default_hooks.logger.interval=1', 'optim_wrapper.ramp_epochs=1']
     run(ROOT / 'tools' / 'train.py',
         'mmpretrain::resnet/resnet18_8xb32_in1k.py', '--optim-wrapper',
