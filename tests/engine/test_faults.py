@@ -126,7 +126,8 @@ def test_clipping_by_norm_is_the_check_of_the_gradients(monkeypatch):
     wrapper = wrap(model, clip_grad=clip, type='SAM', rho=0.)
     base = wrap(expected, clip_grad=clip, type='OptimWrapper')
     norms, clip_func = [], wrapper.base.clip_func
-    monkeypatch.setattr('ausam_mm.engine.base_wrapper.vector_norm', norms.append)
+    monkeypatch.setattr('ausam_mm.engine.base_wrapper.vector_norm',
+                        norms.append)
     for i in range(3):
         model.train_step(batch(i), wrapper)
         expected.train_step(batch(i), base)
