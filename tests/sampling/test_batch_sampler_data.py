@@ -31,7 +31,9 @@ class Listed(BaseDataset):
     def __init__(self, size=SIZE, broken=(), first=0, **kwargs):
         self.size, self.broken, self.first = size, broken, first
         self.data = batch(size=size, first_index=first)
-        super().__init__(pipeline=[self.pack], max_refetch=100, **kwargs)
+        # Not serialized: MMEngine collects garbage there, at each dataset.
+        super().__init__(pipeline=[self.pack], max_refetch=100,
+                         serialize_data=False, **kwargs)
 
     def load_data_list(self):
         return [dict(number=i) for i in range(self.size)]
