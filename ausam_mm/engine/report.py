@@ -42,7 +42,7 @@ class Report:
         """Logs a finished step.
 
         Args:
-            step (Step): The step. Here the host waits for its norm.
+            step (Step): The step.
         """
         hub = step.method.message_hub
         if not self._begun:

@@ -453,7 +453,9 @@ class Step:
             method.skip_step(by_scaler=True)
         elif getattr(self.base, 'loss_scaler', None) is not None:
             # A fused optimizer skips by itself; then the scale comes down.
-            self._read_later.update(scale=self.loss_scale)
+            self._read_later.update(
+                scale=self.loss_scale,
+                next_scale=method.loss_scale(self.loss_scale))
         method.zero_grad(**zero_kwargs)
         method.num_updates += 1
 
@@ -465,15 +467,16 @@ class Step:
         if self.two_passes:
             self._check_losses(read['given'], read['returned'])
         if 'scale' in read:
-            if self.base.loss_scaler.get_scale() < read['scale']:
+            if read['next_scale'] < read['scale']:
                 method.skip_step(by_scaler=True)
             else:
                 method.skipped_in_a_row = 0
-        if self.perturbed and not math.isfinite(read['norm']):
-            method.skipped_perturbations += 1
+        if self.perturbed:
+            self.norm = self.norm.new_tensor(read['norm'], device='cpu')
+            if not math.isfinite(read['norm']):
+                method.skipped_perturbations += 1
         if self._losses is not None:
-            self._losses.check(self.first)
-            self._losses.check(self.second)
+            self._losses.check(self.first, self.second)
         method.last_losses = None
         if method.sample_weights is not None:
             method.last_losses = (
@@ -491,7 +494,8 @@ class Step:
         if not tensors:
             return {}
         return dict(zip(tensors, torch.stack(
-            [each.to(self.loss_scale) for each in tensors.values()]).tolist()))
+            [each.to(self.loss_scale) for each in tensors.values()]
+        ).cpu().tolist()))
 
     def _check_losses(self, given: float, returned: float) -> None:
         """Compares the loss of ``train_step`` with that of the model, at w.

@@ -5,6 +5,7 @@ Comparisons of what passes over a batch and over parts of it recorded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -87,49 +88,40 @@ def judge(full: PassRecord, parts: list[PassRecord],
     return Verdict(calls, _has_outside(full, parts), _spread(full))
 
 
-def fits(term: Term, of_module: str) -> bool:
+def fits(term: Term, of_module: str, sums: list[float]) -> bool:
     """Whether a module's value is what a reduction makes of the losses.
 
     Args:
         term (Term): A call of the module.
         of_module (str): The reduction.
+        sums (list[float]): Its :meth:`Term.sums`.
     """
     if of_module == NONE:
         return term.gives_vector
-    assert term.losses is not None
-    value, losses = term.output.double().mean(), term.losses.double()
-    number = 1. if of_module == SUM else float(len(losses))
-    if of_module == COUNT:
-        assert term.counts is not None
-        count = term.counts.double().sum()
-        if not count:
-            return True  # torch's own are NaN then
-        number = float(count)
-    if not value.isfinite() or not losses.isfinite().all():
+    value, losses, size, counts = sums
+    number = {SUM: 1., COUNT: counts}.get(of_module, term.num_samples)
+    # Without a sample that counts, torch's own are NaN.
+    if not number or not math.isfinite(value + size):
         return True
-    error = (value * number - losses.sum()).abs()
-    return bool(error <= sum_tolerance(term.output) * (
-        losses.abs().sum() + 1e-6))
+    return abs(value * number - losses) <= sum_tolerance(term.output) * (
+        size + 1e-6)
 
 
-def outside(record: PassRecord) -> tuple[float, float]:
+def outside(record: PassRecord, sums: list[float]) -> tuple[float, float]:
     """The part of the total that is not the loss modules', and its error.
 
     Args:
         record (PassRecord): A pass after its backward pass.
+        sums (list[float]): Its :meth:`PassRecord.sums`.
 
     Returns:
         tuple[float, float]: The part, and how far it may be from 0 by
         rounding; NaN if the pass overflowed.
     """
     assert record.total is not None
-    parts = [(weight * term.returned).double().sum()
-             for term, weight in record.weighted_terms()]
-    total = record.total.double()
-    rest = total - sum(parts, torch.zeros_like(total))
-    size = total.abs() + sum((part.abs() for part in parts),
-                             torch.zeros_like(total))
-    return float(rest), float(size) * sum_tolerance(record.total)
+    total, parts = sums[0], sums[1::5]
+    size = abs(total) + sum(map(abs, parts))
+    return total - sum(parts), size * sum_tolerance(record.total)
 
 
 def same_losses(one: PassRecord, other: PassRecord) -> bool:
@@ -179,7 +171,7 @@ def _reduction(term: Term, parts: list[tuple[Term, Tensor | None]],
     candidates = [NONE] if True in vectors else \
         [COUNT] if term.counts is not None else [MEAN, SUM]
     of_module = next((name for name in candidates if all(
-        fits(each, name) for each in everything)), None)
+        fits(each, name, each.sums().tolist()) for each in everything)), None)
     if of_module is None:
         compares = term.losses is not None and not term.losses.any()
         raise refuse(COMPARES if compares else DIVIDES.format(
@@ -253,8 +245,8 @@ def _totals_agree(term: Term, part: Term, positions: Tensor | None,
 
 def _has_outside(full: PassRecord, parts: list[PassRecord]) -> bool:
     """Whether there is a part that is not the loss modules', but constant."""
-    rest, error = outside(full)
-    others = [outside(part) for part in parts]
+    (rest, error), *others = (outside(each, each.sums().tolist())
+                              for each in (full, *parts))
     if not abs(rest) > error and not any(
             abs(other) > its for other, its in others):
         return False

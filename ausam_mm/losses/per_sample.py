@@ -157,23 +157,38 @@ class PerSampleLosses:
             self.verified or verdict.spread)
 
     @not_compiled
-    def check(self, record: PassRecord) -> None:
-        """Checks what is known against a pass, after its backward pass.
+    def check(self, *records: PassRecord) -> None:
+        """Checks what is known against passes, after their backward passes.
 
         Each module's value must be what its reduction makes of the samples'
         losses, and the total nothing but these.
 
+        Args:
+            *records (PassRecord): Those of the passes; empty ones are left
+                out.
+
         Raises:
             ValueError: If it is not.
         """
-        for term, _ in record.weighted_terms():
+        records = tuple(record for record in records if record.terms)
+        if not records:
+            return
+        sums = [record.sums() for record in records]
+        # One transfer from the device.
+        numbers = torch.cat(sums).cpu().split([len(each) for each in sums])
+        for record, of_pass in zip(records, numbers):
+            self._check(record, of_pass.tolist())
+
+    def _check(self, record: PassRecord, sums: list[float]) -> None:
+        for i, (term, _) in enumerate(record.weighted_terms()):
             self._check_counts(term, record)
+            of_term = sums[5 * i + 2:5 * i + 6]
             if term.reduction is not None and not fits(
-                    term, term.reduction.of_module):
-                raise refusal(term.name, term.module, DIVIDES.format(
-                    value=float(term.output.double().mean())))
-        if record.terms and self.calls and not self._has_outside:
-            rest, error = outside(record)
+                    term, term.reduction.of_module, of_term):
+                raise refusal(term.name, term.module,
+                              DIVIDES.format(value=of_term[0]))
+        if self.calls and not self._has_outside:
+            rest, error = outside(record, sums)
             if abs(rest) > error:
                 raise ValueError(OUTSIDE.format(
                     rest=rest, names=record.names))

@@ -92,6 +92,19 @@ class Term:
         return self.output.ndim > 0 and \
             self.output.size(0) == self.num_samples
 
+    def sums(self) -> Tensor:
+        """What tells a reduction, shape (4, ), in double precision.
+
+        The mean of the output, the sum of the samples' losses and of their
+        sizes, and that of the counts.
+        """
+        none = self.output.new_zeros((), dtype=torch.float64)
+        losses = none if self.losses is None else self.losses.double()
+        counts = none if self.counts is None else self.counts.double()
+        return torch.stack([
+            self.output.double().mean(), losses.sum(), losses.abs().sum(),
+            counts.sum().to(none)])
+
     def contributions(self, weight: Tensor) -> Tensor:
         """What each sample adds to the total loss, shape (k, ).
 
@@ -162,6 +175,19 @@ class PassRecord:
         factor = 1. if self.factor is None else self.factor
         return [(term, term.weight / factor) for term in self.terms
                 if term.weight is not None]
+
+    def sums(self) -> Tensor:
+        """What a pass must add up to, shape (1 + 5 * n, ).
+
+        The total, and of each of n weighted terms what it adds to it and its
+        :meth:`Term.sums`: to be read from a device at once.
+        """
+        assert self.total is not None
+        parts = [self.total.double().reshape(1)]
+        for term, weight in self.weighted_terms():
+            parts += [(weight * term.returned).double().sum().reshape(1),
+                      term.sums()]
+        return torch.cat([part.to(parts[0].device) for part in parts])
 
     @property
     def names(self) -> str:

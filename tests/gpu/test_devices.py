@@ -13,17 +13,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ausam_mm.engine import step as engine
 from ausam_mm.engine.forward_state import ForwardState
 from ausam_mm.engine.isolation import StatisticsCopy
+from ausam_mm.losses import per_sample
 from ausam_mm.losses.record import PassRecord, Reduction
 from ausam_mm.sampling import Selection, batch
 
 from .. import toy
 
 aten = torch.ops.aten
-# Besides whether the gradient is finite, what a method decides by.
+# How often values are read: before the optimizer's step whether the gradient
+# is finite, and what a method decides by; after it what is logged, the checks
+# of the losses, and what the table learns.
 METHODS = dict(
-    SAM=(1, {}), AUSAM=(1, dict(alpha=0.5)), FSAM=(1, {}), MSAM=(1, {}),
-    LookSAM=(1, dict(k=2)), SSSAM=(1, {}), KSAM=(2, {}), ESAM=(2, {}),
-    VSAM=(2, dict(rate=1.)), AESAM=(2, {}), AELookSAM=(2, {}))
+    SAM=(1, 1, {}), AUSAM=(1, 3, dict(alpha=0.5)), FSAM=(1, 1, {}),
+    MSAM=(1, 1, {}), LookSAM=(1, 1, dict(k=2)), SSSAM=(1, 0, {}),
+    KSAM=(2, 2, {}), ESAM=(2, 2, {}), VSAM=(2, 1, dict(rate=1.)),
+    AESAM=(2, 1, {}), AELookSAM=(2, 1, {}))
 
 
 class Reads(TorchDispatchMode):
@@ -75,7 +79,8 @@ def stand_in(monkeypatch, model, wrapper):
         losses.calls['loss_module'] = Reduction('mean', batched=[True, True])
         losses.verified = True
         monkeypatch.setattr(losses, 'is_due', lambda step: False)
-        monkeypatch.setattr(losses, 'check', lambda record: None)
+        monkeypatch.setattr(per_sample, 'fits', lambda *_: True)
+        monkeypatch.setattr(per_sample, 'outside', lambda *_: (0., 0.))
     if hasattr(wrapper, 'history'):
         monkeypatch.setattr(wrapper, '_learn', lambda keys, values: None)
         monkeypatch.setattr(wrapper, 'select', lambda data: Selection(
@@ -84,8 +89,8 @@ def stand_in(monkeypatch, model, wrapper):
 
 @pytest.mark.parametrize('method', METHODS)
 def test_no_method_computes_on_two_devices(method, monkeypatch):
-    reads, options = METHODS[method]
-    seen = []
+    reads, late_reads, options = METHODS[method]
+    seen, after = [], []
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device('cuda'):
             model = toy.ToyModel(norm=True, dropout=0.1).train()
@@ -101,6 +106,8 @@ def test_no_method_computes_on_two_devices(method, monkeypatch):
             for number in range(4):
                 mode.count = 0
                 model.train_step(toy.batch(number), wrapper)
+                after.append(mode.count - seen[-1])
         assert all(p.is_cuda for p in wrapper.perturbation._buffers.values())
     assert len(seen) == wrapper.num_steps == 4
     assert max(seen) == reads
+    assert max(after) == late_reads
