@@ -208,11 +208,13 @@ def device_name(device: str) -> str:
             f'torch {torch.__version__}, CUDA {torch.version.cuda}')
 
 
-def write_page(page: Path, text: str) -> None:
+def write_page(page: Path, text: str, append: bool = False) -> None:
     """Puts what was measured between the marks of a page."""
     start, end = '<!-- measured -->\n', '<!-- end -->'
     before, _, rest = page.read_text(encoding='utf-8').partition(start)
-    after = rest.partition(end)[2]
+    earlier, _, after = rest.partition(end)
+    if append:
+        text = earlier + text
     page.write_text(f'{before}{start}{text}{end}{after}', encoding='utf-8')
 
 
@@ -237,6 +239,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='a small model in few rounds')
     parser.add_argument('--precisions', nargs='+', choices=PRECISIONS,
                         help='the default is all that the device has')
+    parser.add_argument('--cases', nargs='+', choices=CASES, default=[*CASES],
+                        help='the models; the default is all')
+    parser.add_argument('--batch-size', type=int,
+                        help="the default is the case's own")
+    parser.add_argument('--append', action='store_true',
+                        help='keep what is measured on the page already')
     parser.add_argument('--rounds', type=int, help='the default is 30')
     parser.add_argument('--block', type=int, default=5,
                         help='steps of each wrapper in a round (5)')
@@ -262,8 +270,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     tested = ', after the tests, which passed' if args.tests else ''
     text = (f'Measured on {date.today()} on {device_name(args.device)}, by '
             f'`{command}`{tested}.\n\n')
-    for name, (path, options) in (QUICK if args.quick else CASES).items():
+    cases = QUICK if args.quick else {
+        name: CASES[name] for name in args.cases}
+    for name, (path, options) in cases.items():
         rows = []
+        if args.batch_size:
+            options = [f'train_dataloader.batch_size={args.batch_size}',
+                       *options[1:]]
         batch = options[0].split('=')[1]
         title = (f'{name}, batch {batch}, {args.rounds} rounds of '
                  f'{args.block} steps')
@@ -276,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             console().print(table_of(title, rows, LEGEND))
             text += markdown_of(title, rows, LEGEND) + '\n'
     if args.page:
-        write_page(args.page, text)
+        write_page(args.page, text, args.append)
         print(f'Written into {args.page}.')
 
 

@@ -49,9 +49,16 @@ def test_the_table_of_a_small_model_goes_into_the_page(
     precision = 'bfloat16' if device == 'cpu' else 'float16'
     page = tmp_path / 'gpu.md'
     page.write_text(gpu.PAGE.read_text())
-    gpu.main(['--device', device, '--quick', '--block', '1', '--page',
-              str(page), '--precisions', 'float32', precision])
+    options = ['--device', device, '--quick', '--block', '1', '--page',
+               str(page), '--precisions']
+    gpu.main([*options, 'float32', precision])
     text = page.read_text()
+    gpu.main([*options, 'float32', '--append', '--batch-size', '3'])
+    both = page.read_text()
+    assert both.partition('<!-- end -->')[0].startswith(
+        text.partition('<!-- end -->')[0])
+    assert 'batch 4,' in text and 'batch 3,' not in text
+    assert 'batch 3,' in both
     start, _, rest = gpu.PAGE.read_text().partition('<!-- measured -->')
     assert text.startswith(start) and text.endswith(
         rest.partition('<!-- end -->')[2])
