@@ -93,8 +93,10 @@ def eval_mode(model: nn.Module, undo: Undo, everything: bool,
     kept = {part for module in but for part in module.modules()}
     with undo.scope():
         for module in model.modules():
+            # timm's BatchNormAct2d has an activation as a part.
             is_layer = not any(True for _ in module.children()) or \
-                isinstance(module, nn.MultiheadAttention)
+                isinstance(module, nn.MultiheadAttention) or \
+                is_batchnorm(module)
             if module.training and module not in kept and (
                     everything or is_layer):
                 undo.replace(module, 'training', False)

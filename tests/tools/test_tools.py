@@ -132,7 +132,7 @@ def test_a_truncated_checkpoint_is_named(data, tmp_path):
 @pytest.mark.slow
 def test_compare_trains_resumes_and_writes_what_it_saw(data, tmp_path):
     config = PLAIN
-    setting = 'AUSAM alpha=(0.25,0.75) warmup_iters=2'
+    setting = 'AUSAM alpha=(0.25,0.75) warmup_iters=3'
     command = (ROOT / 'tools' / 'analysis_tools' / 'compare.py', config,
                '--wrappers', 'OptimWrapper', setting, '--seeds', 0,
                '--work-dir', tmp_path, '--cfg-options',
@@ -144,9 +144,9 @@ def test_compare_trains_resumes_and_writes_what_it_saw(data, tmp_path):
     summary = json.loads((tmp_path / 'summary.json').read_text())
     plain, ausam = summary['runs']
     assert ausam['setting'] == setting
-    # 2 epochs of 5 batches; after 2 whole ones 17 and 53 samples of 71.
+    # 2 epochs of 5 batches; after 3 full ones 17 and 53 samples of 71.
     assert plain['samples_backpropagated'] == 2 * 5 * 71
-    assert ausam['samples_backpropagated'] == 2 * 2 * 71 + 8 * (17 + 53)
+    assert ausam['samples_backpropagated'] == 2 * 3 * 71 + 7 * (17 + 53)
     assert [point['epoch'] for point in summary['curves'][setting][0]] == [
         1, 2]
     assert (tmp_path / 'curves.png').stat().st_size > 10_000
