@@ -269,6 +269,43 @@ def test_models_without_such_state_are_copied_nothing(monkeypatch):
     assert not state._before._buffers
 
 
+class Scale(nn.Module):
+    """ActNorm's scale, which the first batch in training sets."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(6))
+        self.register_buffer('is_set', torch.zeros((), dtype=torch.bool))
+
+    def forward(self, x):
+        if self.training and not self.is_set:
+            with torch.no_grad():
+                self.weight.copy_(1 / (x.std(0) + 1))
+                self.is_set.fill_(True)
+        return x * self.weight
+
+
+class Scaled(ToyModel):
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.net = nn.Sequential(nn.Linear(6, 6), Scale(), self.net)
+
+
+@pytest.mark.parametrize('method', ['SAM', 'pair'])
+def test_a_scale_that_the_first_batch_sets_is_set_once_and_at_w(method):
+    torch.manual_seed(0)
+    model = Scaled().double().train()
+    alone = copy.deepcopy(model)
+    wrapper = wrap(model, lr=0., **METHODS[method])
+    for i in range(3):
+        model.train_step(batch(i), wrapper)
+    alone.net(batch(0)['inputs'])
+    assert model.net[1].is_set
+    torch.testing.assert_close(
+        model.net[1].weight, alone.net[1].weight, rtol=0, atol=0)
+
+
 def test_spectral_norm_iterates_once_a_step():
     def spectral():
         model = make(ToyModel)

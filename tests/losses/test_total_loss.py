@@ -10,7 +10,8 @@ from torch import nn
 
 import ausam_mm
 
-from ..toy import wrap
+from ..toy import batch as made_up
+from ..toy import build, wrap
 from .toy import (
     CLASSES,
     INVERSE,
@@ -247,6 +248,27 @@ def refused(loss_of, data=batch, first=(), options=None, **modules):
         for seed in range(1, 4):
             model.train_step(data(seed, first=100 * seed), wrapper)
     return str(error.value)
+
+
+class BatchNormAct(nn.BatchNorm1d):
+    """timm's: a normalization that has a module of its own."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+def test_a_batchnorm_with_an_activation_inside_is_trained():
+    model = build()
+    model.net.insert(1, BatchNormAct(model.net[0].out_features).double())
+    wrapper = wrap(model, type='AUSAM', warmup_iters=1, ramp_iters=0)
+    for i in range(3):
+        model.train_step(made_up(i), wrapper)
+    assert wrapper.losses_verified
+    assert wrapper.samples_backpropagated < 3 * wrapper.samples_loaded
 
 
 @pytest.mark.parametrize('beside', [True, False])
