@@ -16,7 +16,7 @@ from ..losses.judge import same_losses
 from ..sampling import take
 from ..undo import Undo
 from .capture import Call
-from .forward_state import ForwardState
+from .forward_state import CallCopy, ForwardState
 from .isolation import (
     eval_mode,
     frozen_statistics,
@@ -61,7 +61,8 @@ class Aside:
                 pass, also before the loss modules, for models that use it.
                 Defaults to False.
         """
-        args, kwargs = call
+        # The model may change its inputs in place.
+        args, kwargs = CallCopy(call, self.state.copies_call).call
         with ExitStack() as stack:
             enter = stack.enter_context
             enter(unsynchronized(self.model, self.undo))

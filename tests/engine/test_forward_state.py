@@ -133,6 +133,23 @@ def test_sam_is_that_of_passes_that_start_from_copies(kind):
         torch.testing.assert_close(model.state(), reference.state())
 
 
+@pytest.mark.parametrize('method', ['pair', 'KSAM', 'ESAM'])
+def test_samples_have_their_losses_though_the_model_changes_its_inputs(method):
+    model = make(InPlace)
+    alone = copy.deepcopy(model)
+    wrapper = wrap(model, lr=0., weight_decay=0., **METHODS[method])
+    steps, observe = [], wrapper.observe
+    wrapper.observe = lambda step: (steps.append(step), observe(step))
+    for i in range(4):
+        model.train_step(batch(i), wrapper)
+        data, step = batch(i), steps[-1]
+        expected = [
+            alone(data['inputs'][k:k + 1].clone(), [data['data_samples'][k]],
+                  'loss')['loss'].detach() for k in step.selection.ascent]
+        torch.testing.assert_close(step.first.losses, torch.stack(expected))
+    assert wrapper.losses_verified
+
+
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('kind', [Queue, Attributes, Teacher])
 def test_a_step_leaves_the_state_as_one_pass_does(kind, method):
