@@ -157,6 +157,7 @@ class AUSAM(TwoPassOptimWrapper):
         self._warned: set[str] = set()
         self.seed = checked_seed(seed)
         self.batch_sampler: AUSAMBatchSampler | None = None
+        self._first_epoch: int | None = None  # since the last start
         self._unverified = 0  # full batches after the warm-up
         self._batch_sampler_state: dict[str, Any] | None = None
         # A batch sampler finds it there, whichever of them is built first.
@@ -435,7 +436,10 @@ class AUSAM(TwoPassOptimWrapper):
     def _should_repeat(self) -> bool:
         """Whether a sample should have come for the second time by now."""
         if counts_epochs(self.message_hub):
-            return self.epoch() > 1
+            # Another method may have trained before, whose epochs do not count.
+            if self._first_epoch is None:
+                self._first_epoch = self.epoch()
+            return self.epoch() > self._first_epoch + 1
         # The published warm-up is a 200th of the training.
         iters = self.message_hub.runtime_info.get('max_iters') or 10_000
         return self.num_steps >= max(100, iters // 10)

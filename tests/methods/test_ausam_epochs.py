@@ -116,12 +116,14 @@ def test_samples_that_come_twice_are_no_stream(hub, warnings, scores):
     assert not warnings
 
 
-def test_a_stream_is_warned_of_in_the_third_epoch(hub, warnings):
+@pytest.mark.parametrize('begin', [0, 7])
+def test_a_stream_is_warned_of_in_the_methods_third_epoch(
+        hub, warnings, begin):
     hub.update_info('max_epochs', 20)
     model = build()
     wrapper = wrap(model, type='AUSAM')
     for epoch, said in ((0, 0), (1, 0), (2, 1), (3, 1)):
-        hub.update_info('epoch', epoch)
+        hub.update_info('epoch', begin + epoch)
         stream(model, wrapper, 3, first=3 * epoch)
         assert len(warnings) == said
 
