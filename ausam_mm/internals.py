@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import torch
 from mmengine.logging import MessageHub
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
@@ -102,6 +103,20 @@ def remove_gradient_hook(p: Tensor, hook: Callable[..., Any]) -> None:
     for key, other in list(hooks.items()):
         if other is hook:
             hooks.pop(key, None)
+
+
+def owns_memory(p: Tensor) -> bool:
+    """Whether no other tensor sees all or a part of a plain tensor's memory.
+
+    False, too, where PyTorch does not tell (torch 2.14).
+    """
+    if type(p.data) is not Tensor:
+        return False
+    memory = p.untyped_storage()
+    count = getattr(torch._C, '_storage_Use_Count', None)
+    # Its own use, and that of the line above.
+    return count is not None and memory.nbytes() == p.nbytes and \
+        count(memory._cdata) == 2
 
 
 def is_batchnorm(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from ausam_mm import internals
@@ -216,3 +217,26 @@ def test_a_refused_global_is_named(tmp_path):
 def test_only_refusals_have_a_reason():
     assert internals.weights_only_refusal(RuntimeError('no file')) is None
     assert internals.weights_only_refusal(ValueError('no shape')) is None
+
+
+def test_a_tensor_knows_whether_it_owns_its_memory():
+    p = nn.Parameter(torch.ones(3, 4))
+    assert internals.owns_memory(p)
+    alias = p.detach()
+    assert not internals.owns_memory(p)
+    del alias
+    p.sum().backward()
+    loss = (p * p).sum()  # whose graph holds the weight itself
+    assert internals.owns_memory(p) and loss.requires_grad
+    flat = torch.ones(12)
+    part = nn.Parameter(flat[:6])
+    assert not internals.owns_memory(part)
+    del flat
+    assert not internals.owns_memory(part)  # the rest is nobody's
+    assert not internals.owns_memory(nn.Parameter(
+        TwoTensor(torch.ones(2), torch.ones(2))))
+
+
+def test_without_pytorchs_count_no_tensor_owns_its_memory(monkeypatch):
+    monkeypatch.delattr(torch._C, '_storage_Use_Count')
+    assert not internals.owns_memory(nn.Parameter(torch.ones(3)))

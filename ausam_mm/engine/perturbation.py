@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..internals import owns_memory
 from .distributed import sum_over
 
 # From here on a dot product is faster than torch's norm.
@@ -21,8 +22,10 @@ class Perturbation:
     over all parameters. ASAM (Kwon et al., ICML 2021, eq. 6):
     eps = rho * T^2 g / ||T g|| with T = |w| + eta for each element.
 
-    The weights are saved by copying into buffers that are kept, and restored
-    by copying back in place, never by subtracting.
+    The weights are restored bit for bit, never by subtracting: w + eps is
+    written into buffers that are kept, with which the parameters exchange
+    their memory for a while. Where something else looks at that memory, or on
+    a device, w is copied into the buffers and back.
 
     Args:
         adaptive (bool): Whether the radius of each weight scales with its
@@ -34,7 +37,8 @@ class Perturbation:
         self.adaptive = adaptive
         self.eta = eta
         self._buffers: dict[Tensor, Tensor] = {}
-        self._moved: list[Tensor] = []
+        # Of what has moved the memory that holds w; None for the buffer.
+        self._moved: dict[Tensor, Tensor | None] = {}
 
     @torch.no_grad()
     def perturb(self, param_groups: list[dict[str, Any]],
@@ -91,28 +95,38 @@ class Perturbation:
                 # ones first, whose gradients the norm has just read.
                 for p, buffer, step in reversed([*zip(members, saved,
                                                       steps)]):
-                    buffer.copy_(p)
-                    self._moved.append(p)
-                    p.add_(step, alpha=alpha)
+                    if group is None and owns_memory(p):
+                        weight = p.data
+                        torch.add(weight, step, alpha=alpha, out=buffer)
+                        self._moved[p] = weight
+                        p.data = buffer
+                    else:
+                        buffer.copy_(p)
+                        self._moved[p] = None
+                        p.add_(step, alpha=alpha)
             else:
                 torch._foreach_copy_(saved, members)
-                self._moved += members
+                self._moved.update(dict.fromkeys(members))
                 for step in steps:  # for 0 * inf is no step of length 0
                     step.nan_to_num_(0, 0, 0)
                 torch._foreach_mul_(steps, scale)
                 torch._foreach_add_(members, steps)
         for p in params:
             if hasattr(p, 'keep_valid'):
-                p.keep_valid(self._buffers[p])
+                weight = self._moved[p]
+                p.keep_valid(self._buffers[p] if weight is None else weight)
         return norm
 
     @torch.no_grad()
     def restore(self) -> None:
         """Moves the weights back to w; does nothing where none moved."""
-        if self._moved:
-            torch._foreach_copy_(self._moved,
-                                 [self._buffers[p] for p in self._moved])
-            self._moved = []
+        copied = [p for p, weight in self._moved.items() if weight is None]
+        if copied:
+            torch._foreach_copy_(copied, [self._buffers[p] for p in copied])
+        for p, weight in self._moved.items():
+            if weight is not None:
+                p.data = weight
+        self._moved = {}
 
     @staticmethod
     def _is_at_hand(norm: Tensor) -> bool:

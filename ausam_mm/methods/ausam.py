@@ -436,7 +436,7 @@ class AUSAM(TwoPassOptimWrapper):
     def _should_repeat(self) -> bool:
         """Whether a sample should have come for the second time by now."""
         if counts_epochs(self.message_hub):
-            # Another method may have trained before, whose epochs do not count.
+            # Epochs that another method has trained before do not count.
             if self._first_epoch is None:
                 self._first_epoch = self.epoch()
             return self.epoch() > self._first_epoch + 1

@@ -210,9 +210,9 @@ class Places:
     def perturbation(model, wrapper, patch):
         """After the first layer has moved."""
         moved = wrapper.perturbation._moved
-        add = torch.Tensor.add_
-        patch.setattr(torch.Tensor, 'add_', lambda p, *args, **options: (
-            fail() if wrapper.perturbation._moved[2:] else
+        add = torch.add
+        patch.setattr(torch, 'add', lambda p, *args, **options: (
+            fail() if len(wrapper.perturbation._moved) == 2 else
             add(p, *args, **options)))
         assert not moved
 

@@ -44,6 +44,27 @@ def test_weights_are_restored_bit_for_bit_in_their_own_storage(alpha):
         assert p.data_ptr() == address
 
 
+def test_a_tensor_that_shares_a_weights_memory_sees_the_perturbation():
+    model = build()
+    wrapper = wrap(model, type='SAM', rho=0.3, lr=0.)
+    weight, bias = model.net[0].weight, model.net[0].bias
+    alias, before, seen = weight.detach(), weight.detach().clone(), []
+    addresses = weight.data_ptr(), bias.data_ptr()
+
+    def look(*_):
+        assert torch.equal(alias, weight)
+        seen.append((torch.equal(alias, before),
+                     (weight.data_ptr(), bias.data_ptr()) == addresses))
+
+    model.net.register_forward_hook(look)
+    for i in range(2):
+        model.train_step(batch(i), wrapper)
+    # What nobody else sees is at another place for the second pass.
+    assert seen == [(True, True), (False, False)] * 2
+    assert weight.data_ptr() == addresses[0]
+    assert torch.equal(alias, before) and torch.equal(weight, before)
+
+
 def test_weights_are_restored_when_the_second_pass_fails():
     model = build()
     wrapper = wrap(model, type='SAM', rho=0.3)
