@@ -1,13 +1,15 @@
 """Sharpness-aware training at SGD's price for every MMEngine project.
 
 Importing this package registers its optimizer wrappers, hooks, loops,
-samplers and backbones with MMEngine. It imports neither mmpretrain nor mmpose
-nor its own ``ausam_mm.quantization``: each costs only those who use it.
+samplers, data sets and backbones with MMEngine. It imports neither mmpretrain
+nor mmpose nor its own ``ausam_mm.quantization``: each costs only those who use
+it.
 """
 
 from . import compat
 from .checkpoints import UntrustedCheckpointError, checkpoint_loading
 from .config import set_optim_wrapper
+from .datasets import KeypointNoise, LabelNoise, wrong_samples
 from .engine import TwoPassOptimWrapper
 from .hooks import InfoBatchHook
 from .loops import (
@@ -38,10 +40,10 @@ compat.install()
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
     'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop', 'FSAM',
-    'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'LookSAM', 'MSAM',
-    'MobileNetV2_CIFAR', 'PytorchCVBackbone', 'ResumableFSDPStrategy', 'SAM',
-    'SSSAM', 'SampleHistory', 'TwoPassOptimWrapper',
-    'UntrustedCheckpointError', 'VSAM', '__version__', 'checkpoint_loading',
-    'compat', 'refuse_per_sample_loss', 'register_per_sample_loss',
-    'set_optim_wrapper'
+    'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'KeypointNoise',
+    'LabelNoise', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
+    'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
+    'TwoPassOptimWrapper', 'UntrustedCheckpointError', 'VSAM', '__version__',
+    'checkpoint_loading', 'compat', 'refuse_per_sample_loss',
+    'register_per_sample_loss', 'set_optim_wrapper', 'wrong_samples'
 ]

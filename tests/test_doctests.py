@@ -12,6 +12,7 @@ from mmengine.registry import (
     OPTIM_WRAPPERS,
     RUNNERS,
     STRATEGIES,
+    TRANSFORMS,
     DefaultScope,
 )
 from mmengine.runner import Runner
@@ -66,6 +67,12 @@ def build_model(cfg):
         assert list(MODELS.build(cfg).parameters())
 
 
+def build_packing(cfg):
+    scope = 'mmpose' if 'Pose' in cfg['type'] else 'mmpretrain'
+    with DefaultScope.overwrite_default_scope(scope):
+        assert TRANSFORMS.build(cfg)
+
+
 def is_registered(registry):
     def check(cfg):
         name = cfg if isinstance(cfg, str) else cfg['type']
@@ -75,7 +82,7 @@ def is_registered(registry):
 
 
 CHECKS = dict(
-    backbone=build_model, model=build_model,
+    backbone=build_model, model=build_model, pack=build_packing,
     strategy=is_registered(STRATEGIES), runner_type=is_registered(RUNNERS),
     load_from=lambda path: None)
 

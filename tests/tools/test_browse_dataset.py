@@ -31,6 +31,21 @@ def test_joints_appear_where_the_annotations_have_them(data, monkeypatch):  # no
     assert len(hits) >= 10 and np.mean(hits) > 0.8
 
 
+def test_a_red_frame_marks_wrong_labels(data, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(data)
+    cfg = Config.fromfile(ROOT / DIGITS)
+    cfg.train_dataloader.dataset = dict(
+        type='LabelNoise', ratio=0.5, dataset=cfg.train_dataloader.dataset)
+    browser = browse_dataset.Browser(cfg, 'train')
+    wrong = browser.dataset.wrong[:10].tolist()
+    assert 0 < sum(wrong) < 10
+    for mode in ('transformed', 'original', 'concat'):
+        images = [browser.draw(i, mode) for i in range(10)]
+        corners = [image[[0, -1]][:, [0, -1]] for image in images]
+        assert [bool((corner == (255, 0, 0)).all())
+                for corner in corners] == wrong
+
+
 @pytest.mark.slow
 def test_both_tasks_and_all_modes(data, tmp_path):  # noqa: F811
     sizes = {}

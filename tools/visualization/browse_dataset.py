@@ -2,7 +2,8 @@
 
 Images are taken from a config's data loader after its pipeline, before the
 normalization: --mode original shows them as they are on disk, concat both side
-by side. Works for mmpretrain's and mmpose's data sets.
+by side. Works for mmpretrain's and mmpose's data sets. A red frame marks what
+LabelNoise or KeypointNoise has given a wrong label.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from ausam_mm.tooling.made_up_data import datasets_of
 from ausam_mm.tooling.runner import read_config
 
 SMALL = 256  # shorter sides below this are enlarged to it, in pixels
+RED = (255, 0, 0)
 
 
 def is_bgr(cfg: Config) -> bool:
@@ -29,6 +31,14 @@ def is_bgr(cfg: Config) -> bool:
     preprocessor = {**(cfg.get('data_preprocessor') or {}),
                     **(model.get('data_preprocessor') or {})}
     return bool(preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb'))
+
+
+def frame(image: np.ndarray) -> np.ndarray:
+    """The image with a red frame of 4 pixels over its edges."""
+    image = image.copy()
+    for edge in (image[:4], image[-4:], image[:, :4], image[:, -4:]):
+        edge[:] = RED
+    return image
 
 
 class Browser:
@@ -110,6 +120,8 @@ class Browser:
         if mode in ('transformed', 'concat'):
             images.append(self.transformed(sample))
         height = max(image.shape[0] for image in images)
+        if self.dataset.get_data_info(index).get('wrong_label'):
+            images = [*map(frame, images)]
         return np.hstack([
             mmcv.imrescale(image, height / image.shape[0])[:height]
             for image in images])
