@@ -20,6 +20,7 @@ from .methods import (
     AUSAM,
     ESAM,
     FSAM,
+    GSAM,
     KSAM,
     MSAM,
     SAM,
@@ -27,6 +28,7 @@ from .methods import (
     VSAM,
     AELookSAM,
     LookSAM,
+    RandomSAM,
 )
 from .models import MobileNetV2_CIFAR, PytorchCVBackbone
 from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
@@ -38,10 +40,10 @@ compat.install()
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
     'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop', 'FSAM',
-    'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'LookSAM', 'MSAM',
-    'MobileNetV2_CIFAR', 'PytorchCVBackbone', 'ResumableFSDPStrategy', 'SAM',
-    'SSSAM', 'SampleHistory', 'TwoPassOptimWrapper',
-    'UntrustedCheckpointError', 'VSAM', '__version__', 'checkpoint_loading',
-    'compat', 'refuse_per_sample_loss', 'register_per_sample_loss',
-    'set_optim_wrapper'
+    'GSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'LookSAM', 'MSAM',
+    'MobileNetV2_CIFAR', 'PytorchCVBackbone', 'RandomSAM',
+    'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
+    'TwoPassOptimWrapper', 'UntrustedCheckpointError', 'VSAM', '__version__',
+    'checkpoint_loading', 'compat', 'refuse_per_sample_loss',
+    'register_per_sample_loss', 'set_optim_wrapper'
 ]
