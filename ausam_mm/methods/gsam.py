@@ -13,7 +13,7 @@ from .orthogonal_part import orthogonal_to
 
 @OPTIM_WRAPPERS.register_module()
 class GSAM(TwoPassOptimWrapper):
-    """Surrogate gap guided SAM: SAM that lowers the loss at w + eps over w's.
+    """Surrogate gap guided SAM: SAM that also shrinks the rise of the loss.
 
     Zhuang et al., "Surrogate Gap Minimization Improves Sharpness-Aware
     Training", ICLR 2022 (arXiv 2203.08065).
@@ -21,19 +21,19 @@ class GSAM(TwoPassOptimWrapper):
     1. SAM, with the gradient g at w and g_s at w + eps.
     2. g_v = g - (g g_s / ||g_s||) g_s / ||g_s||, the part of g orthogonal to
        g_s.
-    3. Step with g_s - alpha * g_v: the loss at w + eps goes down, that at w
-       up by what does not change it, so that their gap shrinks.
+    3. Step with g_s - alpha * g_v. Along g_v it is an ascent of the loss at w
+       which, to first order, leaves that at w + eps: their gap shrinks.
 
-    Norms are over all parameters. Cost: 2 SGD steps, and the first gradient
-    during a step.
+    Norms are over all parameters. Cost: 2 SGD steps, and a second gradient in
+    memory during a step.
 
     Args:
         optimizer (Optimizer): The optimizer that steps.
         rho (float): Radius of the perturbation. The paper lets it follow the
             learning rate, which a scheduler of ``param_name='rho'`` does.
             Defaults to 0.05.
-        alpha (float): Length of the ascent along g_v; 0 is SAM. Defaults to
-            0.2, the authors' for CIFAR-10.
+        alpha (float): How much of g_v is taken off g_s; 0 is SAM, and 0.2 is
+            that of the authors' CIFAR-10 example. Defaults to 0.2.
         **kwargs: Shared options, see :class:`TwoPassOptimWrapper`.
 
     Note:

@@ -15,10 +15,12 @@ from ..engine.distributed import is_fsdp
 class RandomSAM(TwoPassOptimWrapper):
     """A control: one pass at weights moved in a random direction.
 
-    What SAM gains over it, it gains by the gradient's direction. As training
-    with noisy weights: Wen et al., "SmoothOut: Smoothing Out Sharp Minima to
-    Improve Generalization in Deep Learning", 2018 (arXiv 1805.07898), whose
-    noise is uniform and has no norm that is set.
+    What SAM gains over it at the same rho, it gains by the gradient's
+    direction.
+
+    Wen et al., "SmoothOut: Smoothing Out Sharp Minima to Improve
+    Generalization in Deep Learning", 2018 (arXiv 1805.07898), whose noise is
+    uniform instead of one on a sphere.
 
     1. eps = rho * v / ||v||, v standard normal.
     2. One pass at w + eps; step with its gradient at w.
@@ -57,11 +59,12 @@ class RandomSAM(TwoPassOptimWrapper):
 
     def perturb_before_pass(self, step: Step) -> None:
         """Step 1 of the algorithm (see the class)."""
+        # Under FSDP each process holds other parts of the direction.
         alike = self.sync_perturbation and not is_fsdp(step.model)
+        device = step.params[0].device
         generator = step_generator(
             self.seed, 0 if alike else get_rank(), self.num_steps,
-            device=step.params[0].device)
+            device=device)
         step.perturb_along([
-            torch.randn(p.shape, generator=generator,
-                        device=step.params[0].device).to(p)
+            torch.randn(p.shape, generator=generator, device=device).to(p)
             if p.requires_grad else None for p in step.params])
