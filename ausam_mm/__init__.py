@@ -22,6 +22,7 @@ from .methods import (
     AUSAM,
     ESAM,
     FSAM,
+    GSAM,
     KSAM,
     MSAM,
     SAM,
@@ -29,6 +30,7 @@ from .methods import (
     VSAM,
     AELookSAM,
     LookSAM,
+    RandomSAM,
 )
 from .models import MobileNetV2_CIFAR, PytorchCVBackbone
 from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
@@ -40,9 +42,9 @@ compat.install()
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
     'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop', 'FSAM',
-    'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'KeypointNoise',
+    'GSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'KeypointNoise',
     'LabelNoise', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
-    'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
+    'RandomSAM', 'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
     'TwoPassOptimWrapper', 'UntrustedCheckpointError', 'VSAM', '__version__',
     'checkpoint_loading', 'compat', 'refuse_per_sample_loss',
     'register_per_sample_loss', 'set_optim_wrapper', 'wrong_samples'

@@ -236,7 +236,8 @@ def entry(path: Path) -> str:
     }
     model = {
         'Name': path.stem,
-        'In Collection': sampler if sampler in methods() else method,
+        'In Collection': method if method in methods() or
+        sampler not in methods() else sampler,
         'Config': path.relative_to(ROOT).as_posix(),
         'Metadata': metadata
     }

@@ -25,7 +25,7 @@ def random_sam(monkeypatch):
     monkeypatch.syspath_prepend(str(TUTORIAL))
     import random_sam
     yield random_sam
-    OPTIM_WRAPPERS.module_dict.pop('RandomSAM')
+    OPTIM_WRAPPERS.module_dict.pop('MyRandomSAM')
     del sys.modules['random_sam']
 
 
@@ -48,7 +48,7 @@ def perturbations(model, wrapper, steps=1):
 
 
 def random_sam_of(model, seed=0, **options):
-    return wrap(model, type='RandomSAM', rho=RHO, seed=seed, **options)
+    return wrap(model, type='MyRandomSAM', rho=RHO, seed=seed, **options)
 
 
 def test_a_perturbation_has_the_norm_rho_and_another_direction_each_step(
@@ -75,6 +75,16 @@ def test_a_step_is_that_of_the_optimizer_with_the_gradient_at_w_plus_eps(
     torch.nn.utils.vector_to_parameters(at_w, other.parameters())
     optimizer.step()
     torch.testing.assert_close(weights(model), weights(other))
+
+
+def test_the_tutorial_s_method_is_the_package_s(random_sam):
+    models = []
+    for name in ('MyRandomSAM', 'RandomSAM'):
+        models.append(build())
+        wrapper = wrap(models[-1], type=name, rho=RHO, seed=0)
+        for step in range(4):
+            models[-1].train_step(batch(step), wrapper)
+    assert torch.equal(*map(weights, models))
 
 
 def test_the_weights_are_restored_bit_for_bit_also_after_an_error(random_sam):
@@ -179,7 +189,7 @@ def test_the_page_s_command_trains_and_a_resumed_training_ends_the_same(
         'default_hooks.logger.interval=1', 'model.backbone.base_channels=4',
         'model.backbone.stem_channels=4', 'model.head.in_channels=32')
     out = train('--work-dir', 'straight', *options)
-    assert 'RandomSAM trains for 2 epochs with rho=' in out
+    assert 'MyRandomSAM trains for 2 epochs with rho=' in out
     assert 'ausam/sgd_steps: 8  loss: ' in out
     out = train('--work-dir', 'resumed', '--resume', 'straight/epoch_1.pth',
                 *options)

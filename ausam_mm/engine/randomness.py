@@ -37,18 +37,21 @@ def common_seed(seed: int | None) -> int:
     return seeds[0]
 
 
-def step_generator(seed: int, *numbers: int) -> torch.Generator:
+def step_generator(seed: int, *numbers: int,
+                   device: str | torch.device = 'cpu') -> torch.Generator:
     """A generator for one step: the same numbers give the same randomness.
 
     Args:
         seed (int): The seed of the training.
         *numbers (int): What tells the step, such as process and step.
+        device (str | torch.device): Where it draws; devices of another kind
+            draw other numbers. Defaults to 'cpu'.
 
     Returns:
-        torch.Generator: On the CPU.
+        torch.Generator: On the device.
     """
     state = SeedSequence([seed, *numbers]).generate_state(1, 'uint64')
-    return torch.Generator().manual_seed(int(state[0]))
+    return torch.Generator(device).manual_seed(int(state[0]))
 
 
 def uniform(seed: int, step: int, num: int = 1) -> Tensor:

@@ -5,14 +5,16 @@ from .aesam import AESAM
 from .ausam import AUSAM
 from .esam import ESAM
 from .fsam import FSAM
+from .gsam import GSAM
 from .ksam import KSAM
 from .looksam import LookSAM
 from .msam import MSAM
+from .random_sam import RandomSAM
 from .sam import SAM
 from .sssam import SSSAM
 from .vsam import VSAM
 
 __all__ = [
-    'AELookSAM', 'AESAM', 'AUSAM', 'ESAM', 'FSAM', 'KSAM', 'LookSAM', 'MSAM',
-    'SAM', 'SSSAM', 'VSAM'
+    'AELookSAM', 'AESAM', 'AUSAM', 'ESAM', 'FSAM', 'GSAM', 'KSAM', 'LookSAM',
+    'MSAM', 'RandomSAM', 'SAM', 'SSSAM', 'VSAM'
 ]

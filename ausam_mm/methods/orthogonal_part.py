@@ -1,5 +1,6 @@
-"""What LookSAM and AE-LookSAM reuse of SAM's gradient."""
+"""Parts of a gradient that are orthogonal to another one."""
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -7,10 +8,31 @@ from ..checks import is_number, require
 from ..engine import ParamState, Step, gradients, vector_dot, vector_norm
 
 
-class OrthogonalPart:
-    """The part g_v of SAM's gradient that is orthogonal to the gradient at w.
+def orthogonal_to(given: list[Tensor], vector: list[Tensor],
+                  group: dist.ProcessGroup | None) -> list[Tensor]:
+    """The part of a vector that is orthogonal to a given one.
 
-    Only its direction is reused, so it is kept with length 1.
+    Args:
+        given (list[Tensor]): The parts of the given vector, all of them
+            taken as one.
+        vector (list[Tensor]): The parts of the other.
+        group (ProcessGroup, optional): The processes that hold the other
+            parts of them.
+
+    Returns:
+        list[Tensor]: Its parts; of a given zero the vector itself.
+    """
+    norm = vector_norm(given, group)
+    along = vector_dot(vector, given, group) / norm**2
+    along = torch.where(norm == 0, 0, along)
+    return [v - along.to(v) * g for v, g in zip(vector, given)]
+
+
+class OrthogonalPart:
+    """What LookSAM and AE-LookSAM reuse of SAM's gradient.
+
+    It is the part g_v that is orthogonal to the gradient at w. Only its
+    direction is reused, so it is kept with length 1.
 
     Args:
         alpha (float): Length of what is reused, relative to the gradient.
@@ -44,10 +66,7 @@ class OrthogonalPart:
     def learn(self, params: list[nn.Parameter], first: list[Tensor],
               group: dist.ProcessGroup | None) -> None:
         """g_v = g_s - (g_s g / ||g||) g / ||g||, all parameters as one."""
-        sam = gradients(params)
-        norm = vector_norm(first, group)
-        along = vector_dot(sam, first, group) / norm**2
-        parts = [s - along.to(s) * g for s, g in zip(sam, first)]
+        parts = orthogonal_to(first, gradients(params), group)
         length = vector_norm(parts, group)
         valid = length.isfinite() & (length > 0)
         self.state.keep(params, [v / length.to(v) for v in parts], valid)

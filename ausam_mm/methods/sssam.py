@@ -1,4 +1,4 @@
-"""SS-SAM: a coin decides between SAM and the base optimizer's step."""
+"""SS-SAM, or RST: a coin decides between SAM and the base's step."""
 
 import math
 from typing import Any
@@ -12,11 +12,11 @@ from ..engine import TwoPassOptimWrapper, common_seed, uniform
 
 @OPTIM_WRAPPERS.register_module()
 class SSSAM(TwoPassOptimWrapper):
-    """SAM with a probability, the base optimizer's step else.
+    """SS-SAM or RST: SAM with a probability, the base optimizer's step else.
 
     Zhao et al., "SS-SAM: Stochastic Scheduled Sharpness-Aware Minimization for
-    Efficiently Training Deep Neural Networks" / "Randomized Sharpness-Aware
-    Training", 2022 (arXiv 2203.09962).
+    Efficiently Training Deep Neural Networks", 2022 (arXiv 2203.09962), in
+    its later version Randomized Sharpness-Aware Training (RST).
 
     1. Of the step t of T: p(t) = p ('constant'),
        p + (p_end - p) * t / T ('linear'), or

@@ -12,7 +12,7 @@ from ausam_mm.engine import Step, common_seed, step_generator
 
 
 @OPTIM_WRAPPERS.register_module()
-class RandomSAM(TwoPassOptimWrapper):
+class MyRandomSAM(TwoPassOptimWrapper):
     """One pass at weights that are perturbed in a random direction.
 
     A control: what SAM gains over it, it gains by the gradient's direction.
@@ -35,7 +35,7 @@ class RandomSAM(TwoPassOptimWrapper):
 
     Example:
         >>> optim_wrapper = dict(
-        ...     type='RandomSAM', rho=0.05,
+        ...     type='MyRandomSAM', rho=0.05,
         ...     optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
     """
 

@@ -15,6 +15,7 @@ from ausam_mm.engine.forward_state import ForwardState
 from ausam_mm.engine.isolation import StatisticsCopy
 from ausam_mm.losses import per_sample
 from ausam_mm.losses.record import PassRecord, Reduction
+from ausam_mm.methods import random_sam
 from ausam_mm.sampling import Selection, batch
 
 from .. import toy
@@ -27,7 +28,8 @@ METHODS = dict(
     SAM=(1, 1, {}), AUSAM=(1, 3, dict(alpha=0.5)), FSAM=(1, 1, {}),
     MSAM=(1, 1, {}), LookSAM=(1, 1, dict(k=2)), SSSAM=(1, 0, {}),
     KSAM=(2, 2, {}), ESAM=(2, 2, {}), VSAM=(2, 1, dict(rate=1.)),
-    AESAM=(2, 1, {}), AELookSAM=(2, 1, {}))
+    AESAM=(2, 1, {}), AELookSAM=(2, 1, {}), GSAM=(1, 1, {}),
+    RandomSAM=(1, 0, {}))
 
 
 class Reads(TorchDispatchMode):
@@ -63,6 +65,9 @@ def stand_in(monkeypatch, model, wrapper):
     take = batch._take
     monkeypatch.setattr(batch, '_take', positions)
     monkeypatch.setattr(wrapper.base, 'backward', backward)
+    # A generator has a device that is there.
+    monkeypatch.setattr(
+        random_sam, 'step_generator', lambda *_, device: None)
     monkeypatch.setattr(engine, 'get_random_states', lambda model: 'none')
     monkeypatch.setattr(engine, 'set_random_states', lambda states: None)
     # No gradient has come through the loss modules.

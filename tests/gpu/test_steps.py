@@ -175,3 +175,16 @@ def test_a_resumed_training_ends_as_the_uninterrupted_one(
                      run.optim_wrapper.loss_scaler.state_dict()))
     torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)
     assert len(ends[0][1]['history']['keys']) == 24
+
+
+def test_random_sam_repeats_a_seed_s_directions_on_a_device(device):
+
+    def trained(seed):
+        model = build().to(device)
+        wrapper = wrap(model, type='RandomSAM', rho=0.3, seed=seed)
+        for step in range(3):
+            model.train_step(batch(step), wrapper)
+        return vector(model)
+
+    assert torch.equal(trained(0), trained(0))
+    assert not torch.allclose(trained(0), trained(1))

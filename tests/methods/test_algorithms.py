@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from mmengine.optim import CosineAnnealingLR, CosineAnnealingParamScheduler
 
-from ausam_mm.engine import uniform
+from ausam_mm.engine import step_generator, uniform
+from ausam_mm.methods import random_sam
 
 from ..toy import batch, build, difference, sample_losses, wrap
 
@@ -199,6 +201,87 @@ def test_fsam_matches_its_paper():
     assert_same(model, r)
 
 
+def test_gsam_matches_its_paper():
+    model, wrapper = trained(type='GSAM', rho=RHO, alpha=0.4)
+    r = Reference()
+    for t in range(STEPS):
+        g = r.gradient(batch(t))
+        g_p = r.gradient(batch(t), perturbation(g))
+        cosine = inner(g, g_p) / (norm(g) * norm(g_p))
+        vertical = [x - norm(g) * cosine * p / norm(g_p)
+                    for x, p in zip(g, g_p)]
+        assert abs(inner(vertical, g_p)) < 1e-12 < norm(vertical)
+        r.step([p - 0.4 * v for p, v in zip(g_p, vertical)])
+    assert_same(model, r)
+    assert wrapper.samples_backpropagated == STEPS * 32
+
+
+def test_gsam_steps_where_the_gradient_is_zero():
+    model = build()
+    wrapper = wrap(model, type='GSAM', rho=RHO, weight_decay=0.1)
+    data = batch()
+    for sample, target in zip(data['data_samples'],
+                              model.net(data['inputs']).detach()):
+        sample.set_data(dict(gt=target))
+    before = [p.detach().clone() for p in model.parameters()]
+    model.train_step(data, wrapper)
+    assert wrapper.skipped_steps == 0
+    for p, w in zip(model.parameters(), before):
+        torch.testing.assert_close(p, w - 0.05 * 0.1 * w)
+
+
+def test_rho_can_follow_the_learning_rate_as_in_gsam():
+    wrapper = wrap(build(), type='GSAM', rho=0.4, lr=0.1)
+    schedulers = [
+        CosineAnnealingLR(wrapper, T_max=8, eta_min=0.01),
+        CosineAnnealingParamScheduler(
+            wrapper, param_name='rho', T_max=8, eta_min=0.2)]
+    group, rhos = wrapper.param_groups[0], []
+    for _ in range(9):
+        rhos.append(group['rho'])
+        assert (rhos[-1] - 0.2) / 0.2 == pytest.approx(
+            (group['lr'] - 0.01) / 0.09)
+        wrapper.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rhos == sorted(rhos, reverse=True)
+    assert rhos[0] == 0.4 and rhos[-1] == pytest.approx(0.2)
+
+
+def test_random_sam_matches_its_description_given_its_directions():
+    model, wrapper = trained(type='RandomSAM', rho=RHO, seed=3)
+    r = Reference()
+    for t in range(STEPS):
+        generator = step_generator(3, 0, t)
+        v = [torch.randn(p.shape, generator=generator).double()
+             for p in r.params]
+        r.step(r.gradient(batch(t), perturbation(v)))
+    assert_same(model, r)
+    assert wrapper.samples_backpropagated == STEPS * 16
+
+
+@pytest.mark.parametrize('alike', [False, True])
+def test_random_sam_s_processes_share_a_direction_if_synchronized(
+        alike, monkeypatch):
+    ends = []
+    for rank in (0, 1):
+        monkeypatch.setattr(random_sam, 'get_rank', lambda rank=rank: rank)
+        ends.append(trained(type='RandomSAM', rho=RHO, seed=0, steps=1,
+                            sync_perturbation=alike)[0])
+    assert (difference(*ends) == 0) == alike
+
+
+def test_random_sam_has_a_direction_in_each_micro_batch():
+    single, _ = trained(type='RandomSAM', rho=RHO, seed=0, steps=1)
+    model = build()
+    wrapper = wrap(model, type='RandomSAM', rho=RHO, seed=0,
+                   accumulative_counts=2)
+    for _ in range(2):
+        model.train_step(batch(0), wrapper)
+    assert wrapper.num_updates == 1
+    assert difference(single, model) > 1e-4
+
+
 def test_vsam_matches_its_description():
     model, wrapper = trained(
         type='VSAM', rho=RHO, K=5, reuse=0.7, rate=0.5, min_rate=0.2)
@@ -241,6 +324,8 @@ def test_vsam_matches_its_description():
     (dict(type='VSAM', rate=1., min_rate=1.), 'SAM'),
     (dict(type='FSAM', sigma=0.), 'SAM'),
     (dict(type='MSAM', rho=0.), 'OptimWrapper'),
+    (dict(type='GSAM', alpha=0.), 'SAM'),
+    (dict(type='RandomSAM', rho=0.), 'OptimWrapper'),
 ], ids=str)
 def test_degenerate_settings_are_sam_or_the_base_optimizer(degenerate, other):
     torch.manual_seed(0)
@@ -253,7 +338,7 @@ def test_degenerate_settings_are_sam_or_the_base_optimizer(degenerate, other):
 METHODS = dict(
     ESAM=dict(), LookSAM=dict(k=3), SSSAM=dict(p=0.6, seed=0), AESAM=dict(),
     AELookSAM=dict(), KSAM=dict(), VSAM=dict(K=4, min_rate=0.2), MSAM=dict(),
-    FSAM=dict())
+    FSAM=dict(), GSAM=dict(), RandomSAM=dict(seed=0))
 
 
 @pytest.mark.parametrize('name', METHODS)

@@ -66,6 +66,9 @@ def test_an_unknown_option_is_refused_with_a_remedy(option, message):
     (dict(type='VSAM', rate=0.3, min_rate=0.4), 'min_rate <= rate'),
     (dict(type='FSAM', lmbda=1), 'published one is 0.6'),
     (dict(type='FSAM', sigma=None), 'sigma=None'),
+    (dict(type='GSAM', alpha=-0.2), 'set 0.2, or 0 for SAM'),
+    (dict(type='GSAM', alpha=(0.25, 0.75)), 'set 0.2, or 0 for SAM'),
+    (dict(type='RandomSAM', seed=-1), 'at least 0'),
     (dict(type='MSAM', momentum=0.), 'set momentum=0.9'),
     (dict(type='MSAM', rho=-3.), 'set rho >= 0'),
 ], ids=str)
@@ -77,7 +80,7 @@ def test_wrong_values_of_other_methods_are_refused(options, message):
 
 @pytest.mark.parametrize('name', [
     'ESAM', 'LookSAM', 'SSSAM', 'AESAM', 'AELookSAM', 'KSAM', 'VSAM', 'MSAM',
-    'FSAM'])
+    'FSAM', 'GSAM', 'RandomSAM'])
 def test_an_unknown_option_of_any_method_is_refused(name):
     with pytest.raises(TypeError, match="did you mean 'rho'"):
         wrap(build(), type=name, rhoo=0.1)
