@@ -234,15 +234,16 @@ class SampleHistory:
         self._means[rows] = old + (sums / added - old) * (
             self._weights(added) / self._weights(counts))
 
-    def _weights(self, counts: _Ints) -> NDArray[Any]:
+    def _weights(self, counts: _Ints) -> _Floats:
         """The weight of so many observations, up to a common factor.
 
         1 + decay + decay^2 + ...: the latest ones of n have that of their
         own number.
         """
         if self.decay == 1:
-            return counts
-        return np.expm1(counts * math.log(self.decay))
+            return counts.astype(np.float64)
+        weights: _Floats = np.expm1(counts * math.log(self.decay))
+        return weights
 
     def _fail(self, keys: _Ints) -> None:
         """Marks keys as failed."""
