@@ -110,8 +110,8 @@ class AUSAM(TwoPassOptimWrapper):
         as many samples as there are known ones; ``warmup_iters`` and
         ``ramp_iters`` say it exactly.
 
-        A sample whose loss is not finite counts as the lowest until it is
-        used with a finite one.
+        A sample whose loss is not finite has the lowest probability until it
+        is used with a finite one.
 
         ``scores='gradient_norm'`` is an oracle for studies. After the warm-up
         each step begins with a forward and a backward pass of each sample
@@ -204,10 +204,7 @@ class AUSAM(TwoPassOptimWrapper):
         if self.batch_sampler is None:
             size = batch_size(data)
             keys = self._keys(data, size)
-            # By their gradients they are selected in the step.
-            selection = Selection.full_batch(size) \
-                if self.scores == 'gradient_norm' else \
-                self.select_from(size, keys, self.num_steps)
+            selection = self.select_from(size, keys, self.num_steps)
         else:
             selection = self.batch_sampler.arrived(data)
             keys = self._keys(data, selection.loaded, selection.origins)
@@ -251,7 +248,8 @@ class AUSAM(TwoPassOptimWrapper):
         Returns:
             Selection: The samples that the passes see.
         """
-        if self._uses_all(size, number):
+        # Gradients are not known before the step.
+        if self.scores == 'gradient_norm' or self._uses_all(size, number):
             return Selection.full_batch(size)
         return self._select_by(
             self.history.means(keys) if self.keeps_scores

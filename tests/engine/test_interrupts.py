@@ -25,6 +25,8 @@ CASES = {
                      weighting='inverse_probability'),
     'scoring before the first pass': dict(type='KSAM'),
     'scoring before the second pass': dict(type='ESAM'),
+    'gradients of samples': dict(AUSAM, scores='gradient_norm',
+                                 accumulative_counts=2),
     'accumulation': dict(type='SAM', accumulative_counts=2),
     'accumulation and ratios': dict(AUSAM, accumulative_counts=2),
     'one pass, accumulation': dict(
