@@ -58,8 +58,7 @@ class AUSAM(TwoPassOptimWrapper):
     3. Second pass on S: losses l_i(w + eps); step with its gradient at w.
     4. DLP_i = |l_i(w + eps) - l_i(w)|; ADLP_i is its running mean.
 
-    Cost: 2 * alpha SGD steps, or the sum of the two ratios; with
-    scores='gradient_norm' 1 more.
+    Cost: 2 * alpha SGD steps, or the sum of the two ratios.
 
     Args:
         optimizer (Optimizer): The optimizer that steps.
@@ -95,8 +94,8 @@ class AUSAM(TwoPassOptimWrapper):
             failed last. Defaults to 'high'.
         decay (float): What the weight of a DLP in its sample's ADLP is
             multiplied with each time the sample is used again, in (0, 1]:
-            0.9 makes of the last ten or so what ADLP is. Defaults to 1., for
-            the paper's plain mean.
+            with 0.9 the last ten have two thirds of the weight. Defaults to
+            1., for the paper's plain mean.
         max_samples (int, optional): The most samples whose scores are kept,
             at up to 80 bytes of memory each; the oldest go first. For
             streams, whose samples do not come again. Defaults to None, for
@@ -115,12 +114,10 @@ class AUSAM(TwoPassOptimWrapper):
 
         ``scores='gradient_norm'`` is an oracle for studies. After the warm-up
         each step begins with a forward and a backward pass of each sample
-        alone. ``ausam/sgd_steps`` counts them as one SGD step; on a clock
-        they are more, since nothing is done in parallel. They see the weights
-        of the optimizer, normalization and dropout as in evaluation (so
-        BatchNorm's running statistics), and no autocast, and leave no trace.
-        FSDP and AUSAMBatchSampler are refused, and no sample needs an
-        identity.
+        alone, which cost one SGD step more, as ``ausam/sgd_steps`` counts,
+        and on a clock longer. Normalization and dropout are as in evaluation,
+        with BatchNorm's running statistics, and there is no autocast. FSDP
+        and AUSAMBatchSampler are refused; no sample needs an identity.
 
     Example:
         >>> optim_wrapper = dict(
@@ -398,8 +395,8 @@ class AUSAM(TwoPassOptimWrapper):
         """Leaves the selection to a batch sampler, which asks for it.
 
         Raises:
-            ValueError: If there is another already, or samples are selected
-                by what they are not loaded for.
+            ValueError: If there is another already, or scores are not known
+                before loading.
         """
         if self.batch_sampler is batch_sampler:
             return
