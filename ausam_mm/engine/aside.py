@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,10 @@ from .isolation import (
     frozen_statistics,
     get_random_states,
     set_random_states,
+    unrecorded,
     unsynchronized,
 )
+from .perturbation import gradients, vector_norm
 
 Look = Callable[[torch.Tensor | None, str], PassRecord]
 
@@ -61,6 +63,13 @@ class Aside:
                 pass, also before the loss modules, for models that use it.
                 Defaults to False.
         """
+        with self._passed(call, record, mode, with_graph):
+            pass
+
+    @contextmanager
+    def _passed(self, call: Call, record: PassRecord, mode: str,
+                with_graph: bool) -> Iterator[Any]:
+        """What the model returns in a pass, before all is as it was."""
         # The model may change its inputs in place.
         args, kwargs = CallCopy(call, self.state.copies_call).call
         with ExitStack() as stack:
@@ -78,7 +87,7 @@ class Aside:
             # What there is to warn of, the model's own pass says.
             enter(warnings.catch_warnings())
             warnings.simplefilter('ignore')
-            self.model(*args, **kwargs)
+            yield self.model(*args, **kwargs)
         # Older PyTorch would give the next pass the weights that it cast
         # here, which have no gradient (pytorch/pytorch#112583).
         torch.clear_autocast_cache()
@@ -126,6 +135,62 @@ class Aside:
         finally:
             set_random_states(drawn)
         self.losses.judge(full, parts)
+
+    def gradient_norms(self, call: Call, size: int, batch: Any,
+                       params: list[nn.Parameter]) -> torch.Tensor:
+        """The norm of the gradient of each sample's loss.
+
+        A forward and a backward pass for each sample alone, in which
+        normalization and dropout do what they do in evaluation, without
+        autocast. A loss is what the model makes of a part of the batch that
+        is this sample.
+
+        Args:
+            call (tuple): The arguments of the model.
+            size (int): Samples in it, b.
+            batch (Any): The batch of the data loader.
+            params (list[nn.Parameter]): The parameters, without gradients;
+                those of the last sample are left there.
+
+        Returns:
+            torch.Tensor: Shape (b, ), float64, on the CPU; -inf where a norm
+            is not finite.
+
+        Raises:
+            ValueError: If the model fails on a single sample.
+        """
+        drawn, norms = get_random_states(self.inner), []
+        try:
+            for position in torch.arange(size).split(1):
+                for p in params:
+                    p.grad = None
+                self._differentiate(
+                    (take(call[0], position, size),
+                     take(call[1], position, size)),
+                    PassRecord(1, size, batch=batch, positions=position),
+                    params)
+                norms.append(vector_norm(gradients(params)).double())
+        finally:
+            set_random_states(drawn)
+        found = torch.stack(norms).cpu()  # one transfer from the device
+        return found.where(found.isfinite(), -torch.inf)
+
+    def _differentiate(self, call: Call, record: PassRecord,
+                       params: list[nn.Parameter]) -> None:
+        """The gradient of the loss of one sample, as that of ``params``."""
+        inner: Any = self.inner
+        device = next(inner.parameters()).device.type
+        try:
+            # Backward passes compute checkpointed activations once more.
+            with torch.autocast(device, enabled=False), self._passed(
+                    call, record, 'layers', with_graph=True) as output, \
+                    unrecorded(self.model, params, self.undo):
+                inner.parse_losses(output)[0].backward()
+        except Exception as error:
+            raise ValueError(
+                f'{type(self.inner).__name__} has no gradient of a sample '
+                f"alone ({type(error).__name__}: {error}), which scores='"
+                "gradient_norm' needs: leave scores out.") from error
 
     def _quiet(self, look: Look) -> tuple[str | None, PassRecord]:
         """A mode in which the model draws nothing, and a pass in it."""

@@ -133,9 +133,17 @@ class Step:
         method = self.method
         self._saw_batch = True
         self._batch = data
-        self.selection = selection = method.select(data)
+        selection = method.select(data)
         method.samples_offered += selection.size
         method.samples_loaded += selection.loaded
+        self._see(selection)
+        if len(selection.descent) == selection.loaded:
+            return data
+        return take(data, selection.descent, selection.loaded)
+
+    def _see(self, selection: Selection) -> None:
+        """The passes see what was selected."""
+        self.selection = selection
         self.first = self._recording = self._record(
             selection.ascent, selection.ascent_weights)
         self.second = self._record(
@@ -143,9 +151,6 @@ class Step:
         if self.two_passes and not selection.same_samples:
             self._moving_pass = 'second'
         self._context.enter_context(self._statistics_of('first'))
-        if len(selection.descent) == selection.loaded:
-            return data
-        return take(data, selection.descent, selection.loaded)
 
     def _on_call(self, call: Call) -> Call:
         """Keeps the call for the second pass; the first pass gets its part."""
@@ -167,6 +172,8 @@ class Step:
             self._aside().judge(call, size, self._batch)
         if method.scores_before == 'first':
             call = self._score_and_select(call)
+        elif method.needs_gradient_norms(self):
+            call = self._select_by_gradient_norm(call)
         self._num_calls += 1
         self._call = call
         if method.match_rng:
@@ -187,10 +194,18 @@ class Step:
         """Both passes see what the method selects by the batch's losses."""
         size = self.selection.size
         seen = self.method.select_by_loss(self, self._score(call))
-        self.selection = Selection(size, seen, seen)
-        self.first = self._recording = self._record(seen)
-        self.second = self._record(seen)
+        self._see(Selection(size, seen, seen))
         return _take(call, seen, size)
+
+    def _select_by_gradient_norm(self, call: Call) -> Call:
+        """The passes see what the method selects by the samples' gradients."""
+        method, size = self.method, self.selection.size
+        method.samples_backpropagated += size
+        with self._accumulated_set_aside():
+            norms = self._aside().gradient_norms(
+                call, size, self._batch, self.params)
+        self._see(method.select_by_gradient_norm(self, norms))
+        return _take(call, self.selection.descent, size)
 
     def weights_moved(self) -> bool:
         """Whether something has changed them since the first forward pass."""

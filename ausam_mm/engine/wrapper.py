@@ -44,7 +44,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     A method inherits from this class and overrides what it decides; as it
     stands here, it is SAM. In the order of a step: :meth:`uses_two_passes`,
     :meth:`perturb_before_pass` (steps of one pass), :meth:`select`,
-    :meth:`select_by_loss`, :meth:`params_to_perturb`,
+    :meth:`select_by_loss` or :meth:`needs_gradient_norms` and
+    :meth:`select_by_gradient_norm`, :meth:`params_to_perturb`,
     :meth:`needs_second_pass`, :meth:`set_ascent_direction`, :meth:`refine`,
     :meth:`observe`.
 
@@ -305,6 +306,24 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
 
         Returns:
             Tensor: Positions in the batch, ascending, shape (k, ), int64.
+        """
+        raise NotImplementedError
+
+    def needs_gradient_norms(self, step: Step) -> bool:
+        """Whether the samples of a step are selected by their gradients.
+
+        It costs a forward and a backward pass of each sample, one at a time.
+        """
+        return False
+
+    def select_by_gradient_norm(self, step: Step,
+                                norms: Tensor) -> Selection:
+        """Which samples of a batch the passes see.
+
+        Args:
+            step (Step): The step.
+            norms (Tensor): The norm of the gradient of each sample's loss at
+                w, shape (b, ), float64; -inf where it is not finite.
         """
         raise NotImplementedError
 

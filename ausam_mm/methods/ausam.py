@@ -4,6 +4,7 @@ import logging
 import math
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..checks import is_number, require, require_choice
+from ..checks import require, require_choice
 from ..engine import Step, TwoPassOptimWrapper, step_generator
+from ..engine.distributed import is_fsdp
 from ..engine.randomness import checked_seed
 from ..sampling import (
     NO_SAMPLES,
@@ -25,16 +27,19 @@ from ..sampling import (
     Selection,
     batch_size,
     counts_epochs,
+    favoring_low,
     gather_observations,
     identities,
     keys_of,
     num_selected,
+    ratio_pair,
     select_highest,
     select_multinomial,
     select_systematic,
     selection_probabilities,
     shared_index,
 )
+from .ausam_schedule import Schedule
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -47,7 +52,7 @@ class AUSAM(TwoPassOptimWrapper):
     1. Warm-up: S = B. Afterwards k = max(1, int(alpha * b)) samples are taken
        without replacement with probability proportional to
        q_i = s_min + (s_max(t) - s_min) * (a_i - min a) / (max a - min a),
-       a_i the ADLP of sample i; a sample never used counts as the highest.
+       a_i the ADLP of sample i; a sample never used has the highest q_i.
        s_max(t) rises linearly from s_min to s_max over the ramp.
     2. First pass on S: losses l_i(w), eps = rho * g / ||g||.
     3. Second pass on S: losses l_i(w + eps); step with its gradient at w.
@@ -78,10 +83,19 @@ class AUSAM(TwoPassOptimWrapper):
             weights each loss with 1 / (b * pi_i) so that the sampled gradient
             is unbiased at every step; it needs sampling='systematic'.
             Defaults to 'none'.
-        scores (str): 'adlp', or one of two controls: 'uniform', a random
-            subset, and 'loss', the samples with the highest losses, as far as
-            they are known from the last time each was used. Defaults to
-            'adlp'.
+        scores (str): 'adlp', or a control: 'uniform', a random subset;
+            'loss', the samples with the highest losses, as far as they are
+            known from the last time each was used; 'gradient_norm', what ADLP
+            stands in for, as a_i the norm of the gradient of l_i at w.
+            Defaults to 'adlp'.
+        favor (str): 'high', or 'low', which turns the scores around: the
+            lowest a_i has the highest probability, and 'loss' takes the
+            lowest. Samples never used still come first, and those that
+            failed last. Defaults to 'high'.
+        decay (float): What the weight of a DLP in its sample's ADLP is
+            multiplied with each time the sample is used again, in (0, 1]:
+            with 0.9 the last ten have two thirds of the weight. Defaults to
+            1., for the paper's plain mean.
         max_samples (int, optional): The most samples whose scores are kept,
             at up to 80 bytes of memory each; the oldest go first. For
             streams, whose samples do not come again. Defaults to None, for
@@ -95,8 +109,15 @@ class AUSAM(TwoPassOptimWrapper):
         as many samples as there are known ones; ``warmup_iters`` and
         ``ramp_iters`` say it exactly.
 
-        A sample whose loss is not finite counts as the lowest until it is
-        used with a finite one.
+        A sample whose loss is not finite has the lowest probability until it
+        is used with a finite one.
+
+        ``scores='gradient_norm'`` is an oracle for studies. After the warm-up
+        each step begins with a forward and a backward pass of each sample
+        alone, which cost one SGD step more, as ``ausam/sgd_steps`` counts,
+        and on a clock longer. Normalization and dropout are as in evaluation,
+        with BatchNorm's running statistics, and there is no autocast. FSDP
+        and AUSAMBatchSampler are refused; no sample needs an identity.
 
     Example:
         >>> optim_wrapper = dict(
@@ -120,24 +141,21 @@ class AUSAM(TwoPassOptimWrapper):
                  sampling: str = 'multinomial',
                  weighting: str = 'none',
                  scores: str = 'adlp',
+                 favor: str = 'high',
+                 decay: float = 1.,
                  max_samples: int | None = None,
                  seed: int | None = None,
                  **kwargs: Any) -> None:
         super().__init__(optimizer, rho=rho, **kwargs)
-        self.alpha = _ratios(alpha)
-        require(
-            is_number(s_min) and is_number(s_max) and 0 < s_min <= s_max <= 1,
-            f's_min={s_min!r} and s_max={s_max!r} must be probabilities with '
-            '0 < s_min <= s_max <= 1: the published ones are 0.1 and 0.5.')
-        for name, value in dict(
-                warmup_epochs=warmup_epochs, ramp_epochs=ramp_epochs,
-                warmup_iters=warmup_iters, ramp_iters=ramp_iters).items():
-            require(
-                value is None or is_number(value) and value >= 0,
-                f'{name}={value!r} must not be negative: set 0 to do without.')
+        self.alpha = ratio_pair(alpha)
+        self.schedule = Schedule(s_min, s_max, warmup_epochs, ramp_epochs,
+                                 warmup_iters, ramp_iters,
+                                 ramps=scores in ('adlp', 'gradient_norm'))
         require_choice('sampling', sampling, 'multinomial', 'systematic')
         require_choice('weighting', weighting, 'none', 'inverse_probability')
-        require_choice('scores', scores, 'adlp', 'uniform', 'loss')
+        require_choice('scores', scores, 'adlp', 'uniform', 'loss',
+                       'gradient_norm')
+        require_choice('favor', favor, 'high', 'low')
         require(
             weighting == 'none' or sampling == 'systematic',
             "weighting='inverse_probability' needs inclusion probabilities, "
@@ -146,12 +164,17 @@ class AUSAM(TwoPassOptimWrapper):
             scores != 'loss' or sampling == 'multinomial',
             "scores='loss' takes the highest losses and samples nothing: "
             'leave sampling and weighting out.')
-        self.s_min, self.s_max = s_min, s_max
-        self.warmup_epochs, self.ramp_epochs = warmup_epochs, ramp_epochs
-        self.warmup_iters, self.ramp_iters = warmup_iters, ramp_iters
-        self.sampling, self.weighting, self.scores = (sampling, weighting,
-                                                      scores)
-        self.history = SampleHistory(max_samples)
+        require(
+            scores != 'uniform' or favor == 'high',
+            "scores='uniform' favors no sample: leave favor out.")
+        self.history = SampleHistory(max_samples, decay)
+        require(
+            scores == 'adlp' or decay == 1,
+            f"decay={decay!r} is for the mean of scores='adlp', and "
+            f'scores={scores!r} has none: leave decay out.')
+        self.sampling, self.weighting, self.scores, self.favor = (
+            sampling, weighting, scores, favor)
+        self.keeps_scores = scores in ('adlp', 'loss')
         self.samples_seen = 0  # of all processes' batches
         self.samples_repeat = False
         self._warned: set[str] = set()
@@ -189,7 +212,7 @@ class AUSAM(TwoPassOptimWrapper):
     def _keys(self, data: Any, size: int,
               numbers: Tensor | None = None) -> Tensor:
         """The keys of a batch's samples, which may have numbers besides."""
-        if self.scores == 'uniform':  # no sample is recognized
+        if not self.keeps_scores:  # no sample is recognized
             return NO_SAMPLES
         found = identities(data)
         require(
@@ -223,25 +246,62 @@ class AUSAM(TwoPassOptimWrapper):
         Returns:
             Selection: The samples that the passes see.
         """
-        ascent, descent = (num_selected(ratio, size, self.least_samples)
-                           for ratio in self.alpha)
+        # Gradients are not known before the step.
+        if self.scores == 'gradient_norm' or self._uses_all(size, number):
+            return Selection.full_batch(size)
+        return self._select_by(
+            self.history.means(keys) if self.keeps_scores
+            else torch.zeros(size), number)
+
+    def needs_gradient_norms(self, step: Step) -> bool:
+        """Whether they are the scores, and not all samples are used.
+
+        Raises:
+            ValueError: If they cannot be had.
+        """
+        if self.scores != 'gradient_norm':
+            return False
+        require(
+            not is_fsdp(step.model),
+            "scores='gradient_norm' needs the gradients of samples, which "
+            'FSDP averages over the processes: train with DDP, or leave '
+            'scores out.')
+        return not self._uses_all(step.selection.size, self.num_steps)
+
+    def select_by_gradient_norm(self, step: Step,
+                                norms: Tensor) -> Selection:
+        """Step 1 of the algorithm by norms of gradients (see the class)."""
+        return self._select_by(norms, self.num_steps)
+
+    def _uses_all(self, size: int, number: int) -> bool:
+        """Whether the passes see all samples of a batch."""
+        if self.in_warmup(number) or self._numbers(size)[0] == size:
+            return True
         # Until full batches have shown how the loss is made of the samples',
         # its scale on a sub-batch is unknown.
-        if self.in_warmup(number) or ascent == size:
-            return Selection.full_batch(size)
         if not self.losses_verified:
             self._say_unverified()
-            return Selection.full_batch(size)
+            return True
+        return False
+
+    def _numbers(self, size: int) -> list[int]:
+        """How many samples of a batch the two passes see."""
+        return [num_selected(ratio, size, self.least_samples)
+                for ratio in self.alpha]
+
+    def _select_by(self, scores: Tensor, number: int) -> Selection:
+        """The selection from a batch with these scores, shape (b, )."""
+        ascent, descent = self._numbers(len(scores))
         # Of this step and process, and the same after a resume.
         generator = step_generator(self.seed, get_rank(), number)
+        if self.favor == 'low':
+            scores = favoring_low(scores)
         if self.scores == 'loss':
-            return select_highest(
-                self.history.means(keys), ascent, descent, generator)
-        q = torch.ones(size, dtype=torch.float64)
-        if self.scores == 'adlp':
+            return select_highest(scores, ascent, descent, generator)
+        q = torch.ones(len(scores), dtype=torch.float64)
+        if self.scores != 'uniform':
             q = selection_probabilities(
-                self.history.means(keys), self.s_min,
-                self.current_s_max(number))
+                scores, self.schedule.s_min, self.current_s_max(number))
         if self.sampling == 'multinomial':
             return select_multinomial(q, ascent, descent, generator)
         return select_systematic(q, ascent, descent, self.weighting != 'none',
@@ -276,14 +336,14 @@ class AUSAM(TwoPassOptimWrapper):
         values = losses if self.scores == 'loss' else dlp
         values[~losses.isfinite()] = -math.inf  # it has failed
         seen = selection.ascent
-        if self.scores == 'uniform':  # no sample is recognized
+        if not self.keeps_scores:  # no sample is recognized
             seen, values = seen[:0], values[:0]
         keys, total = selection.keys[seen], selection.size
         if self.batch_sampler is not None:
             total, keys, values, origins = gather_observations(
                 keys, values, selection.origins[seen], offered=total)
             self.batch_sampler.learn(origins, keys)
-        elif self.scores != 'uniform':
+        elif self.keeps_scores:
             total, keys, values = gather_observations(
                 keys, values, offered=total)
         self.samples_seen += total
@@ -291,7 +351,7 @@ class AUSAM(TwoPassOptimWrapper):
 
     def _learn(self, keys: Tensor, values: Tensor) -> None:
         """Puts the observations of all processes into the table."""
-        if self.scores == 'uniform':
+        if not self.keeps_scores:
             return
         if not self.samples_repeat:
             known = ~self.history.means(keys).isnan()
@@ -319,62 +379,33 @@ class AUSAM(TwoPassOptimWrapper):
             else f'({ascent:g}, {descent:g})')
         if ascent == 1:  # there is nothing to select
             return plan
-        plan += f', a warm-up of {_count(*self._warmup())} on full batches'
-        if self.scores == 'adlp':
-            return (f'{plan}, s_max rising from {self.s_min:g} to '
-                    f'{self.s_max:g} over {_count(*self._ramp())}')
-        return f'{plan}, scores={self.scores!r}'
+        plan += f', {self.schedule.plan()}'
+        for name, value, default in (
+                ('scores', self.scores, 'adlp'), ('favor', self.favor, 'high'),
+                ('decay', self.history.decay, 1)):
+            if value != default:
+                plan += f', {name}={value!r}'
+        return plan
 
     def cautions(self) -> list[str]:
         """A warm-up or ramp that is longer than the training."""
-        if self.alpha[0] == 1:
-            return []
-        name, found = type(self).__name__, []
-        length, unit = self._warmup()
-        total = self._length_in(unit)
-        if length >= total:
-            found.append(
-                f'warmup_{unit}={length:g} lasts as long as the training of '
-                f'{_count(total, unit)}, so that {name} trains on full '
-                f'batches as SAM does: set warmup_{unit}=0 or train longer.')
-        length, unit = self._ramp()
-        total = self._length_in(unit)
-        if length > total and self.scores == 'adlp':
-            reached = self.s_min + (self.s_max - self.s_min) * (
-                total - 1) / length
-            found.append(
-                f'ramp_{unit}={length:g} is longer than the training of '
-                f'{_count(total, unit)}: s_max ends at {reached:.2g} instead '
-                f'of {self.s_max:g}. Set ramp_{unit}='
-                f'{max(1, round(0.15 * total))}, the published part of a '
-                'training (30 of 200 epochs).')
-        return found
-
-    def _warmup(self) -> tuple[float, str]:
-        if self.warmup_iters is not None:
-            return self.warmup_iters, 'iters'
-        return self.warmup_epochs, 'epochs'
-
-    def _ramp(self) -> tuple[float, str]:
-        if self.ramp_iters is not None:
-            return self.ramp_iters, 'iters'
-        return self.ramp_epochs, 'epochs'
-
-    def _length_in(self, unit: str) -> float:
-        """The length of the training; infinite where nothing tells it."""
-        hub = self.message_hub
-        if unit == 'epochs' and not counts_epochs(hub):
-            return math.inf
-        return float(hub.get_info(f'max_{unit}', math.inf))
+        return [] if self.alpha[0] == 1 else self.schedule.cautions(
+            type(self).__name__, self.message_hub)
 
     def connect(self, batch_sampler: AUSAMBatchSampler) -> None:
         """Leaves the selection to a batch sampler, which asks for it.
 
         Raises:
-            ValueError: If there is another already.
+            ValueError: If there is another already, or scores are not known
+                before loading.
         """
         if self.batch_sampler is batch_sampler:
             return
+        require(
+            self.scores != 'gradient_norm',
+            "scores='gradient_norm' needs all samples of a batch, of which "
+            'AUSAMBatchSampler loads the selected ones only: leave it out of '
+            'train_dataloader.')
         require(
             self.batch_sampler is None,
             'Two data loaders have an AUSAMBatchSampler, which is for '
@@ -394,9 +425,7 @@ class AUSAM(TwoPassOptimWrapper):
         Args:
             number (int): The number of the batch in the training.
         """
-        if self.warmup_iters is not None:
-            return number < self.warmup_iters
-        return self.epoch() < self.warmup_epochs
+        return self.schedule.in_warmup(partial(self._passed, number))
 
     def current_s_max(self, number: int) -> float:
         """s_max(t): linear from s_min to s_max over the ramp.
@@ -404,12 +433,11 @@ class AUSAM(TwoPassOptimWrapper):
         Args:
             number (int): The number of the batch in the training.
         """
-        if self.ramp_iters is not None:
-            done, length = number, self.ramp_iters
-        else:
-            done, length = self.epoch(), self.ramp_epochs
-        ratio = min(1., done / length) if length else 1.
-        return self.s_min + (self.s_max - self.s_min) * ratio
+        return self.schedule.s_max_now(partial(self._passed, number))
+
+    def _passed(self, number: int, unit: str) -> int:
+        """How much of the training is over, in epochs or iterations."""
+        return number if unit == 'iters' else self.epoch()
 
     def epoch(self) -> int:
         """The current epoch, from 0.
@@ -419,13 +447,13 @@ class AUSAM(TwoPassOptimWrapper):
         """
         if counts_epochs(self.message_hub):
             return int(self.message_hub.get_info('epoch'))
-        if self.warmup_epochs == 0 and self.ramp_epochs == 0:
+        if self.schedule.warmup_epochs == self.schedule.ramp_epochs == 0:
             return 0
         require(
-            self.scores != 'uniform',
-            "With scores='uniform' no sample is recognized, so that in an "
-            'iteration-based loop an epoch has no end: set warmup_iters and '
-            'ramp_iters.')
+            self.keeps_scores,
+            f'With scores={self.scores!r} no sample is recognized, so that in '
+            'an iteration-based loop an epoch has no end: set warmup_iters '
+            'and ramp_iters.')
         if not len(self.history):
             return 0
         # In the first epoch every loaded sample is a new one; the tolerance
@@ -470,25 +498,3 @@ class AUSAM(TwoPassOptimWrapper):
             self.seed = state['seed']
             self.samples_repeat = state.get('samples_repeat', True)
         self._batch_sampler_state = state.get('batch_sampler')
-
-
-def _count(number: float, unit: str) -> str:
-    """A length in words."""
-    word = {'iters': 'iterations'}.get(unit, unit)
-    return f'{number:g} {word if number != 1 else word[:-1]}'
-
-
-def _ratios(alpha: Any) -> tuple[float, float]:
-    """alpha as the pair (ascent, descent)."""
-    pair = (alpha, alpha) if is_number(alpha) else alpha
-    try:
-        ascent, descent = pair
-        valid = 0 < ascent <= descent <= 1
-    except (TypeError, ValueError):
-        valid = False
-    require(
-        valid,
-        f'alpha={alpha!r} must be a ratio in (0, 1], or a pair (ascent, '
-        'descent) of them with ascent <= descent, for example 0.5 or '
-        '(0.25, 0.75).')
-    return float(ascent), float(descent)

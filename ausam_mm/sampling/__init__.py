@@ -19,8 +19,10 @@ from .info_batch import InfoBatchSampler
 from .selection import (
     NO_SAMPLES,
     Selection,
+    favoring_low,
     inclusion_probabilities,
     num_selected,
+    ratio_pair,
     sample_multinomial,
     sample_systematic,
     select_highest,
@@ -32,9 +34,9 @@ from .selection import (
 __all__ = [
     'AUSAMBatchSampler', 'InfoBatchSampler', 'NO_SAMPLES', 'SELECTOR',
     'SampleHistory', 'Selection', 'batch_size', 'counts_epochs',
-    'gather_observations', 'identities',
-    'inclusion_probabilities', 'keys_of', 'num_selected', 'sample_keys',
-    'sample_multinomial', 'sample_systematic', 'select_highest',
-    'select_multinomial', 'select_systematic', 'selection_probabilities',
-    'shared_index', 'take', 'WAITING'
+    'favoring_low', 'gather_observations', 'identities',
+    'inclusion_probabilities', 'keys_of', 'num_selected', 'ratio_pair',
+    'sample_keys', 'sample_multinomial', 'sample_systematic',
+    'select_highest', 'select_multinomial', 'select_systematic',
+    'selection_probabilities', 'shared_index', 'take', 'WAITING'
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from mmengine.dist import all_gather, get_world_size
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..checks import require
+from ..checks import is_number, require
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
@@ -30,6 +31,12 @@ class SampleHistory:
     hash table finds them. So a step costs about the same at any size. A sample
     takes 32 to 80 bytes in memory, and 24 in a checkpoint.
 
+    With ``decay`` the n-th observation x_n of a sample makes older ones count
+    less: its mean is sum_j decay^(n - j) x_j / sum_j decay^(n - j), the plain
+    one for 1. What one call of :meth:`update` or :meth:`merge` holds of a
+    sample is of one age: m observations count as m times their plain mean, so
+    that their order does not matter.
+
     All data live on the CPU. :meth:`state_dict` holds tensors alone, so that a
     checkpoint loads with ``weights_only=True``.
 
@@ -37,9 +44,14 @@ class SampleHistory:
         max_samples (int, optional): The most samples that are kept. The one
             whose first observation is the oldest goes first, and if it comes
             again it is a new one. Defaults to None, for all.
+        decay (float): What the weight of an observation is multiplied with at
+            each later one of the same sample, in (0, 1]. It is not in the
+            state: a table that is loaded goes on from its means and counts.
+            Defaults to 1., for the plain mean.
 
     Raises:
-        ValueError: For a number that is no positive integer.
+        ValueError: For a number of samples that is no positive integer, or a
+            decay out of range.
 
     Example:
         >>> import torch
@@ -51,13 +63,19 @@ class SampleHistory:
         tensor([1.0000,    nan, 0.1000], dtype=torch.float64)
     """
 
-    def __init__(self, max_samples: int | None = None) -> None:
+    def __init__(self, max_samples: int | None = None,
+                 decay: float = 1.) -> None:
         require(
             max_samples is None
             or isinstance(max_samples, int) and max_samples > 0,
             f'max_samples={max_samples!r} is no number of samples: set at '
             'least 1, or None to keep all.')
+        require(
+            is_number(decay) and 0 < decay <= 1,
+            f'decay={decay!r} is no factor in (0, 1]: set 1 for the plain '
+            'mean, or for example 0.9.')
         self.max_samples = max_samples
+        self.decay = decay
         self._clear()
 
     def __len__(self) -> int:
@@ -117,9 +135,10 @@ class SampleHistory:
     def merge(self, keys: Tensor, means: Tensor, counts: Tensor) -> None:
         """Merges means of other observations, weighted by their counts.
 
-        What several processes saw in a step, or two tables of different
-        observations, become one table that depends on their order by rounding
-        only.
+        What several processes saw in a step becomes one table that depends on
+        their order by rounding only. So do two tables of different
+        observations without ``decay``; with it, those that are merged into a
+        table count as the later ones, as if they had been made after its own.
 
         Args:
             keys (Tensor): Keys, shape (n, ), int64; a key may come twice.
@@ -212,7 +231,19 @@ class SampleHistory:
             counts = _observations(counts)
         counts += added
         self._counts[rows] = counts
-        self._means[rows] = old + (sums - old * added) / counts
+        self._means[rows] = old + (sums / added - old) * (
+            self._weights(added) / self._weights(counts))
+
+    def _weights(self, counts: _Ints) -> _Floats:
+        """The weight of so many observations, up to a common factor.
+
+        1 + decay + decay^2 + ...: the latest ones of n have that of their
+        own number.
+        """
+        if self.decay == 1:
+            return counts.astype(np.float64)
+        weights: _Floats = np.expm1(counts * math.log(self.decay))
+        return weights
 
     def _fail(self, keys: _Ints) -> None:
         """Marks keys as failed."""

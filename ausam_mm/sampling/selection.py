@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..checks import is_number, require
 
 NO_SAMPLES = torch.empty(0, dtype=torch.int64)
 
@@ -66,6 +69,30 @@ class Selection:
         return torch.searchsorted(self.descent, self.ascent)
 
 
+def ratio_pair(alpha: Any) -> tuple[float, float]:
+    """The ratios of the first and of the second pass.
+
+    Args:
+        alpha (float | Sequence[float]): A ratio for both, or the pair
+            (ascent, descent).
+
+    Raises:
+        ValueError: If it is no such ratio or pair.
+    """
+    pair = (alpha, alpha) if is_number(alpha) else alpha
+    try:
+        ascent, descent = pair
+        valid = 0 < ascent <= descent <= 1
+    except (TypeError, ValueError):
+        valid = False
+    require(
+        valid,
+        f'alpha={alpha!r} must be a ratio in (0, 1], or a pair (ascent, '
+        'descent) of them with ascent <= descent, for example 0.5 or '
+        '(0.25, 0.75).')
+    return float(ascent), float(descent)
+
+
 def num_selected(ratio: float, size: int, least: int = 1) -> int:
     """How many samples a ratio of a batch is: max(1, floor(ratio * size)).
 
@@ -107,6 +134,16 @@ def selection_probabilities(scores: Tensor, s_min: float,
         q = s_min + (s_max - s_min) * relative
     q[values == -np.inf] = s_min
     return torch.from_numpy(q)
+
+
+def favoring_low(scores: Tensor) -> Tensor:
+    """Scores turned around, for selections that favor the lowest.
+
+    Args:
+        scores (Tensor): Scores, shape (b, ). Unknown ones (NaN) and those
+            that failed (-inf) stay what they are.
+    """
+    return scores.where(~scores.isfinite(), -scores)
 
 
 def sample_multinomial(q: Tensor, num: int,

@@ -25,6 +25,8 @@ CASES = {
                      weighting='inverse_probability'),
     'scoring before the first pass': dict(type='KSAM'),
     'scoring before the second pass': dict(type='ESAM'),
+    'gradients of samples': dict(AUSAM, scores='gradient_norm',
+                                 accumulative_counts=2),
     'accumulation': dict(type='SAM', accumulative_counts=2),
     'accumulation and ratios': dict(AUSAM, accumulative_counts=2),
     'one pass, accumulation': dict(
@@ -166,7 +168,9 @@ def interrupted_at(training, number):
 
 @pytest.mark.parametrize('case,every', [
     ('pair of ratios', 61), ('accumulation', 61),
-    *(pytest.param(case, 1, marks=pytest.mark.slow) for case in CASES)])
+    # With single samples a step takes long.
+    *(pytest.param(case, 7 if case == 'gradients of samples' else 1,
+                   marks=pytest.mark.slow) for case in CASES)])
 def test_an_interrupt_at_any_line_is_repaired_by_the_next_step(case, every):
     training = Training(CASES[case])
     model, wrapper = training.model, training.wrapper

@@ -182,6 +182,10 @@ PLANS = {
     'AUSAM trains for 2 epochs with rho=0.2, alpha=0.5, a warm-up of 2 '
     "iterations on full batches, scores='uniform'.": dict(
         type='AUSAM', rho=0.2, scores='uniform', warmup_iters=2),
+    'AUSAM trains for 2 epochs with rho=0.1, alpha=0.5, a warm-up of 1 epoch '
+    "on full batches, s_max rising from 0.1 to 0.5 over 1 epoch, favor='low', "
+    'decay=0.9.': dict(
+        type='AUSAM', ramp_epochs=1, favor='low', decay=0.9),
 }
 
 

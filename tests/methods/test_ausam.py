@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from ausam_mm.methods import ausam
+
 from ..toy import (
     batch,
     build,
@@ -226,10 +228,11 @@ def test_equal_scores_select_every_sample_about_as_often():
     assert counts.min() > 8 and counts.max() < 34
 
 
-def test_scores_of_losses_select_the_highest_last_losses():
+@pytest.mark.parametrize('favor', ['high', 'low'])
+def test_scores_of_losses_select_the_highest_or_lowest_last_losses(favor):
     model = build()
     wrapper = wrap(model, type='AUSAM', scores='loss', alpha=(0.25, 0.75),
-                   warmup_iters=1, ramp_iters=0)
+                   warmup_iters=1, ramp_iters=0, favor=favor)
     selections = record_selections(wrapper)
     last = sample_losses(model, batch()).detach()
     for i in range(6):  # always the same 16 samples
@@ -237,14 +240,50 @@ def test_scores_of_losses_select_the_highest_last_losses():
         model.train_step(batch(), wrapper)
         selected = selections[-1]
         if i:
-            highest = last.argsort(descending=True)
-            assert selected.descent.tolist() == sorted(highest[:12].tolist())
+            order = last.argsort(descending=favor == 'high')
+            assert selected.descent.tolist() == sorted(order[:12].tolist())
             used = selected.ascent
-            assert used.tolist() == sorted(highest[:4].tolist())
+            assert used.tolist() == sorted(order[:4].tolist())
         else:
             used = torch.arange(16)
         last[used] = at_w[used]
-    assert len({tuple(each.ascent.tolist()) for each in selections}) > 1
+    # Those with the lowest stay so.
+    assert len({tuple(each.ascent.tolist()) for each in selections[1:]}) > (
+        favor == 'high')
+
+
+@pytest.mark.parametrize('favor', ['high', 'low'])
+def test_samples_are_drawn_in_proportion_to_a_decaying_mean_of_dlp(
+        favor, monkeypatch):
+    drawn, multinomial = [], ausam.select_multinomial
+
+    def recorded(q, *args):
+        drawn.append(q)
+        return multinomial(q, *args)
+
+    monkeypatch.setattr(ausam, 'select_multinomial', recorded)
+    model, reference = build(), build()
+    wrapper = wrap(model, type='AUSAM', rho=0.3, favor=favor, decay=0.5,
+                   warmup_iters=1, ramp_iters=0)
+    optimizer = reference_optimizer(reference)
+    selections = record_selections(wrapper)
+    dlps = [[] for _ in range(16)]
+    for i in range(12):
+        model.train_step(batch(i % 3), wrapper)
+        if i:
+            means = torch.stack([
+                sum(0.5**age * dlp for age, dlp in enumerate(reversed(seen)))
+                / sum(0.5**age for age in range(len(seen)))
+                for seen in dlps])
+            relative = (means - means.min()) / (means.max() - means.min())
+            if favor == 'low':
+                relative = 1 - relative
+            torch.testing.assert_close(drawn[-1], 0.1 + 0.4 * relative)
+        used = selections[-1].ascent
+        for k, dlp in zip(used, reference_step(
+                reference, optimizer, batch(i % 3), 0.3, used, used)):
+            dlps[k].append(dlp)
+    assert len({len(seen) for seen in dlps}) > 2
 
 
 def with_a_broken_sample(broken=3):

@@ -196,3 +196,105 @@ def test_keys_in_strides_are_found_in_few_tries(stride):
 def test_a_bound_that_is_no_number_of_samples_is_refused(most):
     with pytest.raises(ValueError, match='is no number of samples: set at'):
         SampleHistory(most)
+
+
+# -- observations that count less with age --
+
+decay = st.sampled_from([1., 1 - 1e-12, 0.9, 0.5, 1e-3, 1e-300])
+
+
+class DecayingReference(Reference):
+    """As many times their mean in place of the observations of an update."""
+
+    def update(self, pairs):
+        finite = {}
+        for k, v in pairs:
+            if math.isfinite(v):
+                finite.setdefault(k, []).append(v)
+        super().update([(k, v) for k, v in pairs if not math.isfinite(v)] + [
+            (k, sum(values) / len(values))
+            for k, values in finite.items() for _ in values])
+
+
+def decayed_mean(values, decay):
+    weights = [decay**age for age in reversed(range(len(values)))]
+    return sum(w * v for w, v in zip(weights, values)) / sum(weights)
+
+
+def check_decayed(history, reference, decay):
+    assert history.state_dict()['keys'].tolist() == list(reference.observed)
+    asked = torch.tensor(list(reference.observed), dtype=torch.int64)
+    for k, mean, count in zip(asked.tolist(), history.means(asked).tolist(),
+                              history.counts(asked).tolist()):
+        seen = reference.observed[k]
+        assert count == len(seen)
+        assert mean == (-math.inf if k in reference.failed else pytest.approx(
+            decayed_mean(seen, decay), abs=1e-6))
+
+
+@settings(deadline=None, max_examples=150)
+@given(failing_updates, st.integers(1, 12) | st.just(10**6), decay)
+def test_the_weight_of_an_observation_decays_with_each_later_one(
+        batches, most, decay):
+    history, reference = SampleHistory(most, decay), DecayingReference(most)
+    for i, pairs in enumerate(batches):
+        history.update(*tensors(pairs))
+        reference.update(pairs)
+        check_decayed(history, reference, decay)
+        if i == len(batches) // 2:  # a resume in between
+            state = history.state_dict()
+            history = SampleHistory(most, decay)
+            history.load_state_dict(state)
+
+
+@settings(deadline=None, max_examples=80)
+@given(updates, updates, decay)
+def test_a_table_that_is_merged_counts_as_observed_after_the_other(
+        one, two, decay):
+    first, second, both = (SampleHistory(decay=decay) for _ in range(3))
+    for table, batches in ((first, one), (second, two), (both, one + two)):
+        for pairs in batches:
+            table.update(*tensors(pairs))
+    state = second.state_dict()
+    first.merge(state['keys'], state['means'], state['counts'])
+    keys = both.state_dict()['keys']
+    assert torch.equal(first.counts(keys), both.counts(keys))
+    torch.testing.assert_close(
+        first.means(keys), both.means(keys), rtol=1e-6, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=80)
+@given(updates, st.lists(st.tuples(key, value), max_size=12), decay,
+       st.randoms())
+def test_the_order_of_the_observations_in_an_update_does_not_matter(
+        earlier, pairs, decay, random):
+    """That is the order of the processes whose observations are gathered."""
+    one, other = SampleHistory(decay=decay), SampleHistory(decay=decay)
+    for batch in earlier:
+        one.update(*tensors(batch))
+        other.update(*tensors(batch))
+    one.update(*tensors(pairs))
+    random.shuffle(pairs)
+    other.update(*tensors(pairs))
+    keys = one.state_dict()['keys']
+    assert torch.equal(keys, other.state_dict()['keys'])
+    assert torch.equal(one.counts(keys), other.counts(keys))
+    torch.testing.assert_close(
+        one.means(keys), other.means(keys), rtol=1e-9, atol=1e-9)
+
+
+def test_a_decay_of_a_half_by_hand():
+    history = SampleHistory(decay=0.5)
+    keys = torch.tensor([7, 7])
+    history.update(keys[:1], torch.tensor([4.]))
+    history.update(keys[:1], torch.tensor([1.]))
+    assert history.means(keys[:1]).item() == (2 + 1) / 1.5
+    history.update(keys, torch.tensor([0., 6.]))  # twice their mean
+    assert history.means(keys[:1]).item() == pytest.approx(
+        (4 / 8 + 1 / 4 + 3 / 2 + 3) / (1 / 8 + 1 / 4 + 1 / 2 + 1))
+
+
+@pytest.mark.parametrize('decay', [0., -0.5, 1.01, math.nan, True, '0.9'])
+def test_a_decay_that_is_no_factor_is_refused(decay):
+    with pytest.raises(ValueError, match=r'is no factor in \(0, 1\]: set 1'):
+        SampleHistory(decay=decay)

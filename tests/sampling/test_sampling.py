@@ -15,11 +15,13 @@ from scipy.stats import chisquare
 
 from ausam_mm.sampling import (
     batch_size,
+    favoring_low,
     inclusion_probabilities,
     num_selected,
     sample_keys,
     sample_multinomial,
     sample_systematic,
+    select_highest,
     selection_probabilities,
     take,
 )
@@ -43,6 +45,20 @@ def test_probabilities_are_linear_between_the_lowest_and_highest():
 def test_equal_scores_are_equally_probable(scores):
     q = selection_probabilities(torch.tensor(scores), 0.1, 0.5)
     assert q[0] == q[1] > 0
+
+
+def test_scores_turned_around_favor_the_lowest():
+    nan, inf = float('nan'), float('inf')
+    scores = torch.tensor([2., 4., 3., nan, -inf], dtype=torch.double)
+    q = selection_probabilities(favoring_low(scores), 0.1, 0.5)
+    torch.testing.assert_close(
+        q, torch.tensor([0.5, 0.1, 0.3, 0.5, 0.1], dtype=torch.double))
+    selection = select_highest(favoring_low(scores), 1, 3)
+    assert selection.ascent.tolist() == [3]  # never used
+    assert selection.descent.tolist() == [0, 2, 3]
+    last = select_highest(favoring_low(scores), 1, 4)
+    assert last.descent.tolist() == [0, 1, 2, 3]
+    assert scores[:3].tolist() == [2., 4., 3.]
 
 
 def test_multinomial_sampling_follows_the_probabilities():
