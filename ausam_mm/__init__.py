@@ -27,6 +27,7 @@ from .methods import (
     VSAM,
     AELookSAM,
     LookSAM,
+    SplitSAM,
 )
 from .models import MobileNetV2_CIFAR, PytorchCVBackbone
 from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
@@ -40,7 +41,7 @@ __all__ = [
     'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop', 'FSAM',
     'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'LookSAM', 'MSAM',
     'MobileNetV2_CIFAR', 'PytorchCVBackbone', 'ResumableFSDPStrategy', 'SAM',
-    'SSSAM', 'SampleHistory', 'TwoPassOptimWrapper',
+    'SSSAM', 'SampleHistory', 'SplitSAM', 'TwoPassOptimWrapper',
     'UntrustedCheckpointError', 'VSAM', '__version__', 'checkpoint_loading',
     'compat', 'refuse_per_sample_loss', 'register_per_sample_loss',
     'set_optim_wrapper'

@@ -86,7 +86,8 @@ class Step:
         self._batch: Any = None  # of the data loader
         self._saw_batch = False
         self._is_aside = False
-        self._moving_pass = 'first'  # in which BatchNorm's statistics move
+        # Those in which BatchNorm's statistics move.
+        self._moving_passes: tuple[str, ...] = ('first', )
         self._call: Call = ((), {})  # what the second pass repeats
         self._copy: CallCopy | None = None  # what the first pass was given
         self._num_calls = 0
@@ -141,11 +142,13 @@ class Step:
         self.second = self._record(
             selection.descent, selection.descent_weights)
         if self.two_passes and not selection.same_samples:
-            self._moving_pass = 'second'
+            self._moving_passes = \
+                ('first', 'second') if selection.disjoint else ('second', )
         self._context.enter_context(self._statistics_of('first'))
-        if len(selection.descent) == selection.loaded:
+        seen = selection.seen
+        if len(seen) == selection.loaded:
             return data
-        return take(data, selection.descent, selection.loaded)
+        return take(data, seen, selection.loaded)
 
     def _on_call(self, call: Call) -> Call:
         """Keeps the call for the second pass; the first pass gets its part."""
@@ -158,7 +161,7 @@ class Step:
                 f'{type(method).__name__} selects samples where the '
                 'model preprocesses its data, but train_step did not call '
                 'data_preprocessor: call it inside optim_context.')
-        size = len(self.selection.descent)
+        size = len(self.selection.seen)
         is_due = losses is not None and size > 1 and losses.is_due(
             method.num_steps)
         if is_due or self.two_passes:
@@ -176,8 +179,7 @@ class Step:
         self._copy = CallCopy(call, method.forward_state.copies_call)
         if self.selection.same_samples:
             return self._copy.call
-        return _take(self._copy.call, self.selection.ascent_in_descent,
-                     len(self.selection.descent))
+        return self._part(self._copy.call, self.selection.ascent)
 
     def _on_output(self, output: Any) -> None:
         """Keeps what the first pass returns: it comes last."""
@@ -248,12 +250,15 @@ class Step:
             else:
                 with self._accumulated_set_aside():
                     self._first_gradient(loss)
+                    weights = method.gradient_weights(self)
                     if method.needs_second_pass(self) and self._rewind():
+                        if weights[0]:
+                            self._use_first_gradient(weights[0])
                         self._perturb()
-                    else:
-                        self._use_first_gradient()
+                    else:  # it stands for both
+                        self._use_first_gradient(sum(weights))
                 if self.perturbed:
-                    self._second_pass()
+                    self._second_pass(weights[1])
                 else:
                     self._leave_second_pass_out()
         finally:
@@ -379,8 +384,8 @@ class Step:
                 self.method.param_groups, self.group,
                 self.method.radius_factor)
 
-    def _second_pass(self) -> None:
-        """The losses and the gradient at w + eps."""
+    def _second_pass(self, weight: float) -> None:
+        """The losses at w + eps, and the gradient times a weight."""
         method, call = self.method, self._call
         same = self.selection.same_samples
         if method.scores_before == 'second':
@@ -389,6 +394,8 @@ class Step:
             same = len(seen) == self.selection.size
             self.second = self._record(seen)
             call = _take(call, seen, self.selection.size)
+        elif self.selection.disjoint:
+            call = self._part(call, self.selection.descent)
         # What the method drew in between stays drawn.
         drawn = get_random_states(self.inner) \
             if same and self._random_states else None
@@ -405,13 +412,13 @@ class Step:
             # the gradients, and every process and loss scaler sees it.
             # In the norm's precision, which a half-precision loss has not.
             ok = 1 + 0 * (self.norm + loss.detach())
-            method.backward(method.scale_loss(loss) * ok.to(loss))
+            method.backward(method.scale_loss(loss) * (weight * ok).to(loss))
         if drawn is not None:
             set_random_states(drawn)
 
-    def _use_first_gradient(self) -> None:
+    def _use_first_gradient(self, weight_of_pass: float) -> None:
         """Adds the first gradient to what was accumulated before."""
-        weight = self._weight_of_micro_batch()
+        weight = weight_of_pass * self._weight_of_micro_batch()
         for i, p in enumerate(self.params):
             if p.grad is not None:
                 first = p.grad * weight.to(p.grad)
@@ -565,12 +572,18 @@ class Step:
         """BatchNorm's statistics move in one pass only.
 
         That is the first, or where it sees fewer samples the second, which
-        estimates them better. Backward passes count, too: checkpointed
+        estimates them better. Passes over disjoint parts both move them, so
+        that each sample counts once. Backward passes count, too: checkpointed
         activations are computed again there.
         """
-        if which == self._moving_pass:
+        if which in self._moving_passes:
             return nullcontext()
         return frozen_statistics(self.inner, self.method.undo)
+
+    def _part(self, call: Call, positions: Tensor) -> Call:
+        """The part of the kept call that holds some samples of the batch."""
+        seen = self.selection.seen
+        return _take(call, torch.searchsorted(seen, positions), len(seen))
 
     def _rewind_random_states(self) -> None:
         if self._random_states is not None:

