@@ -248,9 +248,9 @@ class Step:
             if not self.two_passes:
                 method.backward(method.scale_loss(loss))
             else:
+                weights = method.gradient_weights(self)
                 with self._accumulated_set_aside():
-                    self._first_gradient(loss)
-                    weights = method.gradient_weights(self)
+                    self._first_gradient(loss, counts=weights[0] != 0)
                     if method.needs_second_pass(self) and self._rewind():
                         if weights[0]:
                             self._use_first_gradient(weights[0])
@@ -305,17 +305,23 @@ class Step:
             _set_gradients(self.params, [None] * len(self.params))
             yield
 
-    def _first_gradient(self, loss: Tensor) -> None:
+    def _first_gradient(self, loss: Tensor, counts: bool) -> None:
         """The gradient at w.
 
         The factors of accumulation and loss scaling cancel in g / ||g||.
+
+        Args:
+            loss (Tensor): The loss of the first forward pass, shape ().
+            counts (bool): Whether it is a part of the optimizer's gradient,
+                which DDP reduces after the second pass, also where only the
+                first one has used a parameter.
         """
         method = self.method
         chosen = method.params_to_perturb(self)
         inputs = dict(inputs=chosen) \
             if chosen and self._can_differentiate_some() else {}
         count = self.base.inner_count
-        with self._statistics_of('first'), \
+        with self._statistics_of('first'), nullcontext() if counts else \
                 unrecorded(self.model, self.params, method.undo):
             self.base.backward(loss, **inputs)
         set_inner_count(self.base, count)

@@ -12,6 +12,9 @@ import torch
 import torch.distributed as dist
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
+    allreduce_hook,
+)
 
 from ausam_mm.engine import Step
 
@@ -440,8 +443,7 @@ def count_reductions(**options):
 
     def reduce(state, bucket):
         reduced.append(bucket.is_last())
-        return dist.algorithms.ddp_comm_hooks.default_hooks.allreduce_hook(
-            None, bucket)
+        return allreduce_hook(None, bucket)
 
     outer.register_comm_hook(None, reduce)
     wrapper = wrap(model, **options)
