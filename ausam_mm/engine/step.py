@@ -229,7 +229,8 @@ class Step:
         1. g: the gradient of the loss at w.
         2. Perturb the weights: w + eps (see :class:`Perturbation`).
         3. Second pass: the losses and the gradient at w + eps.
-        4. Restore w; the base optimizer steps with the second gradient.
+        4. Restore w; the base optimizer steps with the second gradient, or
+           with both (see :meth:`TwoPassOptimWrapper.gradient_weights`).
 
         Args:
             loss (Tensor): The loss of the first forward pass, shape ().

@@ -67,6 +67,12 @@ def test_an_unknown_option_is_refused_with_a_remedy(option, message):
     (dict(type='FSAM', lmbda=1), 'published one is 0.6'),
     (dict(type='FSAM', sigma=None), 'sigma=None'),
     (dict(type='MSAM', momentum=0.), 'set momentum=0.9'),
+    (dict(type='SplitSAM', ratio=1.), 'one of the two parts empty'),
+    (dict(type='SplitSAM', ratio=0), 'for example 0.5'),
+    (dict(type='SplitSAM', weighting='first'), "one of 'size', 'second'"),
+    (dict(type='SplitSAM', direction='up'), "one of 'gradient', 'random'"),
+    (dict(type='SplitSAM', reduction='max'), "one of None, 'mean', 'sum'"),
+    (dict(type='SplitSAM', seed=-1), 'at least 0'),
     (dict(type='MSAM', rho=-3.), 'set rho >= 0'),
 ], ids=str)
 def test_wrong_values_of_other_methods_are_refused(options, message):
@@ -77,7 +83,7 @@ def test_wrong_values_of_other_methods_are_refused(options, message):
 
 @pytest.mark.parametrize('name', [
     'ESAM', 'LookSAM', 'SSSAM', 'AESAM', 'AELookSAM', 'KSAM', 'VSAM', 'MSAM',
-    'FSAM'])
+    'FSAM', 'SplitSAM'])
 def test_an_unknown_option_of_any_method_is_refused(name):
     with pytest.raises(TypeError, match="did you mean 'rho'"):
         wrap(build(), type=name, rhoo=0.1)

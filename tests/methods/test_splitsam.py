@@ -42,8 +42,9 @@ def data_of(rank, step):
 
 def train(model, steps=STEPS, data=batch, outer=None, **options):
     """Trains some steps; returns the wrapper and its selections."""
-    wrapper = wrap(model, **{'type': 'SplitSAM', 'rho': RHO, 'seed': 0,
-                             **options})
+    if options.setdefault('type', 'SplitSAM') == 'SplitSAM':
+        options.setdefault('seed', 0)
+    wrapper = wrap(model, **{'rho': RHO, **options})
     wrapper.initialize_count_status(model, 0, steps)
     selections = record_selections(wrapper)
     for i in range(steps):
@@ -208,21 +209,13 @@ def test_splits_follow_from_the_seed():
 
 
 @pytest.mark.parametrize('norm, size', [(False, 1), (True, 3)])
-def test_a_batch_too_small_to_split_is_a_step_of_sam(norm, size, caplog):
+def test_a_batch_too_small_to_split_is_a_step_of_sam(norm, size):
     model, sam = build(norm=norm), build(norm=norm)
-
-    def data(step):
-        return batch(step, size=size if step == 2 else 16)
-
-    wrapper, selections = train(model, data=data, rho=0., reduction='mean')
-    wrapper = wrap(sam, type='SAM', rho=0.)
-    for step in range(STEPS):
-        sam.train_step(data(step), wrapper)
-    # Without a radius SplitSAM's other steps are SAM's, unless BatchNorm
-    # normalizes parts.
-    assert len(selections[2].ascent) == len(selections[2].descent) == size
-    if not norm:
-        assert difference(model, sam) < 1e-12
+    wrapper, _ = train(
+        model, data=lambda step: batch(step, size), reduction='mean')
+    train(sam, data=lambda step: batch(step, size), type='SAM')
+    assert difference(model, sam) == 0
+    assert wrapper.samples_backpropagated == 2 * size * STEPS
 
 
 @pytest.mark.parametrize('ratio, sizes', [(0.01, (2, 14)), (0.99, (14, 2))])
@@ -464,11 +457,27 @@ def random_directions(sync):
     return weights[1] - weights[0]
 
 
+DDP = dict(
+    default={}, static=dict(static_graph=True),
+    unused=dict(find_unused_parameters=True),
+    views=dict(gradient_as_bucket_view=True))
+
+
+def with_options_of_ddp(**options):
+    # The first perturbation on a static graph is synchronized.
+    model = build()
+    train(model, outer=MMDistributedDataParallel(model, **options),
+          sync_perturbation=True,
+          data=lambda step: data_of(dist.get_rank(), step))
+    return nn.utils.parameters_to_vector(model.parameters()).detach()
+
+
 def in_processes():
     return dict(
         reductions=[count_reductions(type='OptimWrapper'),
                     count_reductions(type='SplitSAM', rho=RHO)],
         random={sync: random_directions(sync) for sync in (False, True)},
+        ddp={name: with_options_of_ddp(**DDP[name]) for name in DDP},
         branches=[branches(ratio) for ratio in (0.25, 0.75)])
 
 
@@ -498,6 +507,13 @@ def test_processes_agree_on_a_parameter_that_one_pass_uses(pair, i):
     for name in one:
         assert torch.equal(one[name], other[name]), name
         assert not torch.equal(one[name], before[name]), name
+
+
+@pytest.mark.parametrize('name', sorted(set(DDP) - {'default'}))
+def test_options_of_ddp_change_nothing(pair, name):
+    for result in pair:
+        torch.testing.assert_close(
+            result['ddp'][name], result['ddp']['default'], rtol=0, atol=1e-12)
 
 
 # -- what is logged --
