@@ -27,7 +27,7 @@ METHODS = dict(
     SAM=(1, 1, {}), AUSAM=(1, 3, dict(alpha=0.5)), FSAM=(1, 1, {}),
     MSAM=(1, 1, {}), LookSAM=(1, 1, dict(k=2)), SSSAM=(1, 0, {}),
     KSAM=(2, 2, {}), ESAM=(2, 2, {}), VSAM=(2, 1, dict(rate=1.)),
-    AESAM=(2, 1, {}), AELookSAM=(2, 1, {}))
+    AESAM=(2, 1, {}), AELookSAM=(2, 1, {}), SplitSAM=(1, 2, {}))
 
 
 class Reads(TorchDispatchMode):

@@ -94,7 +94,8 @@ def test_without_radius_it_is_the_base_bit_for_bit(options):
 
 METHODS = dict(
     SAM={}, AUSAM=dict(alpha=0.5, warmup_iters=1), ESAM={}, FSAM={}, KSAM={},
-    SSSAM={}, VSAM={}, LookSAM=dict(k=2), AESAM={}, AELookSAM={}, MSAM={})
+    SSSAM={}, VSAM={}, LookSAM=dict(k=2), AESAM={}, AELookSAM={}, MSAM={},
+    SplitSAM={})
 
 
 @pytest.mark.parametrize('name', list(METHODS))
