@@ -97,7 +97,6 @@ class Step:
         self._lone_values: set[str] = set()
         self._versions: list[int] | None = None  # of the weights after it
         self._random_states: RandomStates | None = None
-        self._accumulated: list[Tensor | None] = []
         self._context = ExitStack()
 
     # -- the first forward pass, which train_step runs --
@@ -253,21 +252,21 @@ class Step:
                 with self._accumulated_set_aside():
                     self._first_gradient(loss, counts=weights[0] != 0)
                     if method.needs_second_pass(self) and self._rewind():
-                        if weights[0]:
-                            self._use_first_gradient(weights[0])
+                        first = self._weighted_gradient(weights[0])
                         self._perturb()
                     else:  # it stands for both
-                        self._use_first_gradient(sum(weights))
+                        first = self._weighted_gradient(sum(weights))
                 if self.perturbed:
-                    self._second_pass(weights[1])
+                    self._second_pass(first, weights[1])
                 else:
+                    self._accumulate(first)
                     self._leave_second_pass_out()
         finally:
             self.restore()
             method.forward_state.advance()
             # A step is in reference cycles with the hooks of its passes: what
             # is large must not wait for the garbage collector.
-            self._call, self._accumulated = ((), {}), []
+            self._call = (), {}
             self._batch = self._copy = None
             self.first.batch = self.second.batch = None
         method.micro_batch += 1
@@ -298,7 +297,7 @@ class Step:
     @contextmanager
     def _accumulated_set_aside(self) -> Iterator[None]:
         """Inside, gradients and micro-batches do not add to earlier ones."""
-        accumulated = self._accumulated = [p.grad for p in self.params]
+        accumulated = [p.grad for p in self.params]
         undo = self.method.undo
         with undo.scope():
             undo.keep(set_inner_count, self.base, self.base.inner_count)
@@ -391,8 +390,14 @@ class Step:
                 self.method.param_groups, self.group,
                 self.method.radius_factor)
 
-    def _second_pass(self, weight: float) -> None:
-        """The losses at w + eps, and the gradient times a weight."""
+    def _second_pass(self, first: list[Tensor | None],
+                     weight: float) -> None:
+        """The losses and the gradient at w + eps.
+
+        Args:
+            first (list[Tensor]): What the first gradient adds to this one.
+            weight (float): What this one is multiplied with.
+        """
         method, call = self.method, self._call
         same = self.selection.same_samples
         if method.scores_before == 'second':
@@ -419,19 +424,26 @@ class Step:
             # the gradients, and every process and loss scaler sees it.
             # In the norm's precision, which a half-precision loss has not.
             ok = 1 + 0 * (self.norm + loss.detach())
-            method.backward(method.scale_loss(loss) * (weight * ok).to(loss))
+            loss = method.scale_loss(loss) * (weight * ok).to(loss)
+            self._accumulate(first)  # DDP reduces their sum
+            method.backward(loss)
         if drawn is not None:
             set_random_states(drawn)
 
-    def _use_first_gradient(self, weight_of_pass: float) -> None:
-        """Adds the first gradient to what was accumulated before."""
+    def _weighted_gradient(self, weight_of_pass: float
+                           ) -> list[Tensor | None]:
+        """What the first gradient adds to the optimizer's; none for 0."""
+        if weight_of_pass == 0:
+            return []
         weight = weight_of_pass * self._weight_of_micro_batch()
-        for i, p in enumerate(self.params):
-            if p.grad is not None:
-                first = p.grad * weight.to(p.grad)
-                before = self._accumulated[i]
-                self._accumulated[i] = first if before is None \
-                    else before.add_(first)
+        return [None if p.grad is None else p.grad * weight.to(p.grad)
+                for p in self.params]
+
+    def _accumulate(self, grads: list[Tensor | None]) -> None:
+        """Adds gradients to what was accumulated before."""
+        for p, grad in zip(self.params, grads):
+            if grad is not None:
+                p.grad = grad if p.grad is None else p.grad.add_(grad)
 
     def _leave_second_pass_out(self) -> None:
         """The optimizer gets the first gradient."""

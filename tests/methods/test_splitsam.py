@@ -337,11 +337,11 @@ def record_perturbations(monkeypatch):
     """A list of the perturbations from now on."""
     found, second = [], Step._second_pass
 
-    def recorded(step, weight):
+    def recorded(step, first, weight):
         at_w = step.method.perturbation._buffers
         found.append(torch.cat([
             (p - at_w[p]).flatten() for p in step.params]).detach())
-        second(step, weight)
+        second(step, first, weight)
 
     monkeypatch.setattr(Step, '_second_pass', recorded)
     return found
@@ -401,6 +401,35 @@ def test_a_random_direction_leaves_out_a_step_that_overflows():
     wrapper, _ = train(model, direction='random', data=overflowing)
     assert wrapper.skipped_steps == wrapper.skipped_perturbations == 1
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+# -- faults --
+
+def test_a_second_forward_pass_that_fails_leaves_no_gradient_behind():
+    model, expected = build(), build()
+    wrapper, other = (
+        wrap(each, type='SplitSAM', rho=RHO, seed=0, reduction='mean')
+        for each in (model, expected))
+
+    def fail(*_):
+        raise MemoryError
+
+    handle = None
+
+    def fail_in_the_second(*_):
+        nonlocal handle
+        handle = model.net.register_forward_pre_hook(fail)
+
+    once = model.register_forward_hook(fail_in_the_second)
+    with pytest.raises(MemoryError):
+        model.train_step(batch(5), wrapper)
+    once.remove()
+    handle.remove()
+    assert all(p.grad is None for p in model.parameters())
+    assert difference(model, expected) == 0
+    model.train_step(batch(), wrapper)
+    expected.train_step(batch(), other)
+    assert difference(model, expected) == 0
 
 
 # -- processes --
