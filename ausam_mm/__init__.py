@@ -31,6 +31,7 @@ from .methods import (
     AELookSAM,
     LookSAM,
     RandomSAM,
+    SplitSAM,
 )
 from .models import MobileNetV2_CIFAR, PytorchCVBackbone
 from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
@@ -45,7 +46,7 @@ __all__ = [
     'GSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'KeypointNoise',
     'LabelNoise', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
     'RandomSAM', 'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
-    'TwoPassOptimWrapper', 'UntrustedCheckpointError', 'VSAM', '__version__',
-    'checkpoint_loading', 'compat', 'refuse_per_sample_loss',
+    'SplitSAM', 'TwoPassOptimWrapper', 'UntrustedCheckpointError', 'VSAM',
+    '__version__', 'checkpoint_loading', 'compat', 'refuse_per_sample_loss',
     'register_per_sample_loss', 'set_optim_wrapper', 'wrong_samples'
 ]

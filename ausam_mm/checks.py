@@ -9,7 +9,7 @@ def require(condition: Any, sentence: str) -> None:
         raise ValueError(sentence)
 
 
-def require_choice(name: str, value: Any, *choices: str) -> None:
+def require_choice(name: str, value: Any, *choices: str | None) -> None:
     """Raises a ValueError unless a value is one of the choices."""
     require(value in choices, f'{name}={value!r} is unknown: set one of '
             f'{", ".join(map(repr, choices))}.')

@@ -86,7 +86,8 @@ class Step:
         self._batch: Any = None  # of the data loader
         self._saw_batch = False
         self._is_aside = False
-        self._moving_pass = 'first'  # in which BatchNorm's statistics move
+        # Those in which BatchNorm's statistics move.
+        self._moving_passes: tuple[str, ...] = ('first', )
         self._call: Call = ((), {})  # what the second pass repeats
         self._copy: CallCopy | None = None  # what the first pass was given
         self._num_calls = 0
@@ -96,7 +97,6 @@ class Step:
         self._lone_values: set[str] = set()
         self._versions: list[int] | None = None  # of the weights after it
         self._random_states: RandomStates | None = None
-        self._accumulated: list[Tensor | None] = []
         self._context = ExitStack()
 
     # -- the first forward pass, which train_step runs --
@@ -137,9 +137,10 @@ class Step:
         method.samples_offered += selection.size
         method.samples_loaded += selection.loaded
         self._see(selection)
-        if len(selection.descent) == selection.loaded:
+        seen = selection.seen
+        if len(seen) == selection.loaded:
             return data
-        return take(data, selection.descent, selection.loaded)
+        return take(data, seen, selection.loaded)
 
     def _see(self, selection: Selection) -> None:
         """The passes see what was selected."""
@@ -149,7 +150,8 @@ class Step:
         self.second = self._record(
             selection.descent, selection.descent_weights)
         if self.two_passes and not selection.same_samples:
-            self._moving_pass = 'second'
+            self._moving_passes = \
+                ('first', 'second') if selection.disjoint else ('second', )
         self._context.enter_context(self._statistics_of('first'))
 
     def _on_call(self, call: Call) -> Call:
@@ -163,7 +165,7 @@ class Step:
                 f'{type(method).__name__} selects samples where the '
                 'model preprocesses its data, but train_step did not call '
                 'data_preprocessor: call it inside optim_context.')
-        size = len(self.selection.descent)
+        size = len(self.selection.seen)
         is_due = losses is not None and size > 1 and losses.is_due(
             method.num_steps)
         if is_due or self.two_passes:
@@ -183,8 +185,7 @@ class Step:
         self._copy = CallCopy(call, method.forward_state.copies_call)
         if self.selection.same_samples:
             return self._copy.call
-        return _take(self._copy.call, self.selection.ascent_in_descent,
-                     len(self.selection.descent))
+        return self._part(self._copy.call, self.selection.ascent)
 
     def _on_output(self, output: Any) -> None:
         """Keeps what the first pass returns: it comes last."""
@@ -242,7 +243,8 @@ class Step:
         1. g: the gradient of the loss at w.
         2. Perturb the weights: w + eps (see :class:`Perturbation`).
         3. Second pass: the losses and the gradient at w + eps.
-        4. Restore w; the base optimizer steps with the second gradient.
+        4. Restore w; the base optimizer steps with the second gradient, or
+           with both (see :meth:`TwoPassOptimWrapper.gradient_weights`).
 
         Args:
             loss (Tensor): The loss of the first forward pass, shape ().
@@ -261,22 +263,25 @@ class Step:
             if not self.two_passes:
                 method.backward(method.scale_loss(loss))
             else:
+                weights = method.gradient_weights(self)
                 with self._accumulated_set_aside():
-                    self._first_gradient(loss)
+                    self._first_gradient(loss, counts=weights[0] != 0)
                     if method.needs_second_pass(self) and self._rewind():
+                        first = self._weighted_gradient(weights[0])
                         self._perturb()
-                    else:
-                        self._use_first_gradient()
+                    else:  # it stands for both
+                        first = self._weighted_gradient(sum(weights))
                 if self.perturbed:
-                    self._second_pass()
+                    self._second_pass(first, weights[1])
                 else:
+                    self._accumulate(first)
                     self._leave_second_pass_out()
         finally:
             self.restore()
             method.forward_state.advance()
             # A step is in reference cycles with the hooks of its passes: what
             # is large must not wait for the garbage collector.
-            self._call, self._accumulated = ((), {}), []
+            self._call = (), {}
             self._batch = self._copy = None
             self.first.batch = self.second.batch = None
         method.micro_batch += 1
@@ -307,7 +312,7 @@ class Step:
     @contextmanager
     def _accumulated_set_aside(self) -> Iterator[None]:
         """Inside, gradients and micro-batches do not add to earlier ones."""
-        accumulated = self._accumulated = [p.grad for p in self.params]
+        accumulated = [p.grad for p in self.params]
         undo = self.method.undo
         with undo.scope():
             undo.keep(set_inner_count, self.base, self.base.inner_count)
@@ -315,17 +320,23 @@ class Step:
             _set_gradients(self.params, [None] * len(self.params))
             yield
 
-    def _first_gradient(self, loss: Tensor) -> None:
+    def _first_gradient(self, loss: Tensor, counts: bool) -> None:
         """The gradient at w.
 
         The factors of accumulation and loss scaling cancel in g / ||g||.
+
+        Args:
+            loss (Tensor): The loss of the first forward pass, shape ().
+            counts (bool): Whether it is a part of the optimizer's gradient,
+                which DDP reduces after the second pass, also where only the
+                first one has used a parameter.
         """
         method = self.method
         chosen = method.params_to_perturb(self)
         inputs = dict(inputs=chosen) \
             if chosen and self._can_differentiate_some() else {}
         count = self.base.inner_count
-        with self._statistics_of('first'), \
+        with self._statistics_of('first'), nullcontext() if counts else \
                 unrecorded(self.model, self.params, method.undo):
             self.base.backward(loss, **inputs)
         set_inner_count(self.base, count)
@@ -394,8 +405,14 @@ class Step:
                 self.method.param_groups, self.group,
                 self.method.radius_factor)
 
-    def _second_pass(self) -> None:
-        """The losses and the gradient at w + eps."""
+    def _second_pass(self, first: list[Tensor | None],
+                     weight: float) -> None:
+        """The losses and the gradient at w + eps.
+
+        Args:
+            first (list[Tensor]): What the first gradient adds to this one.
+            weight (float): What this one is multiplied with.
+        """
         method, call = self.method, self._call
         same = self.selection.same_samples
         if method.scores_before == 'second':
@@ -404,6 +421,8 @@ class Step:
             same = len(seen) == self.selection.size
             self.second = self._record(seen)
             call = _take(call, seen, self.selection.size)
+        elif self.selection.disjoint:
+            call = self._part(call, self.selection.descent)
         # What the method drew in between stays drawn.
         drawn = get_random_states(self.inner) \
             if same and self._random_states else None
@@ -420,19 +439,26 @@ class Step:
             # the gradients, and every process and loss scaler sees it.
             # In the norm's precision, which a half-precision loss has not.
             ok = 1 + 0 * (self.norm + loss.detach())
-            method.backward(method.scale_loss(loss) * ok.to(loss))
+            loss = method.scale_loss(loss) * (weight * ok).to(loss)
+            self._accumulate(first)  # DDP reduces their sum
+            method.backward(loss)
         if drawn is not None:
             set_random_states(drawn)
 
-    def _use_first_gradient(self) -> None:
-        """Adds the first gradient to what was accumulated before."""
-        weight = self._weight_of_micro_batch()
-        for i, p in enumerate(self.params):
-            if p.grad is not None:
-                first = p.grad * weight.to(p.grad)
-                before = self._accumulated[i]
-                self._accumulated[i] = first if before is None \
-                    else before.add_(first)
+    def _weighted_gradient(self, weight_of_pass: float
+                           ) -> list[Tensor | None]:
+        """What the first gradient adds to the optimizer's; none for 0."""
+        if weight_of_pass == 0:
+            return []
+        weight = weight_of_pass * self._weight_of_micro_batch()
+        return [None if p.grad is None else p.grad * weight.to(p.grad)
+                for p in self.params]
+
+    def _accumulate(self, grads: list[Tensor | None]) -> None:
+        """Adds gradients to what was accumulated before."""
+        for p, grad in zip(self.params, grads):
+            if grad is not None:
+                p.grad = grad if p.grad is None else p.grad.add_(grad)
 
     def _leave_second_pass_out(self) -> None:
         """The optimizer gets the first gradient."""
@@ -580,12 +606,18 @@ class Step:
         """BatchNorm's statistics move in one pass only.
 
         That is the first, or where it sees fewer samples the second, which
-        estimates them better. Backward passes count, too: checkpointed
+        estimates them better. Passes over disjoint parts both move them, so
+        that each sample counts once. Backward passes count, too: checkpointed
         activations are computed again there.
         """
-        if which == self._moving_pass:
+        if which in self._moving_passes:
             return nullcontext()
         return frozen_statistics(self.inner, self.method.undo)
+
+    def _part(self, call: Call, positions: Tensor) -> Call:
+        """The part of the kept call that holds some samples of the batch."""
+        seen = self.selection.seen
+        return _take(call, torch.searchsorted(seen, positions), len(seen))
 
     def _rewind_random_states(self) -> None:
         if self._random_states is not None:

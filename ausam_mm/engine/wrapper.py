@@ -46,8 +46,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     :meth:`perturb_before_pass` (steps of one pass), :meth:`select`,
     :meth:`select_by_loss` or :meth:`needs_gradient_norms` and
     :meth:`select_by_gradient_norm`, :meth:`params_to_perturb`,
-    :meth:`needs_second_pass`, :meth:`set_ascent_direction`, :meth:`refine`,
-    :meth:`observe`.
+    :meth:`gradient_weights`, :meth:`needs_second_pass`,
+    :meth:`set_ascent_direction`, :meth:`refine`, :meth:`observe`.
 
     Args:
         optimizer (Optimizer): The optimizer that steps.
@@ -335,6 +335,15 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             for all.
         """
         return None
+
+    def gradient_weights(self, step: Step) -> tuple[float, float]:
+        """What the two passes' gradients count in the optimizer's.
+
+        Returns:
+            tuple[float, float]: The factors of the first and of the second
+            gradient, whose sum the first gets in a step without second pass.
+        """
+        return 0., 1.
 
     def needs_second_pass(self, step: Step) -> bool:
         """Whether to perturb and run the second pass, given the gradient.

@@ -146,7 +146,8 @@ def refusal(name: str, module: nn.Module, reason: str) -> ValueError:
         f'The {what} ({type(module).__name__}) does not '
         f'separate into the losses of the samples ({reason}): use another '
         'loss, register a rule with ausam_mm.register_per_sample_loss, or '
-        'use SAM, which needs no per-sample losses.')
+        'use SAM, which needs no per-sample losses, or SplitSAM with '
+        "reduction='mean'.")
 
 
 def call_arguments(module: nn.Module, args: tuple[Any, ...],

@@ -24,7 +24,8 @@ class Selection:
         descent (Tensor): Positions in the batch that the second pass sees,
             ascending, shape (k2, ), int64.
         ascent (Tensor): Positions in the batch that the first pass sees, a
-            part of ``descent``, ascending, shape (k1, ), int64.
+            part of ``descent`` unless ``disjoint``, ascending, shape (k1, ),
+            int64.
         descent_weights (Tensor, optional): What each loss of the second pass
             is multiplied with, 1 / (b * pi), shape (k2, ). None leaves the
             model's own batch loss. Defaults to None.
@@ -39,6 +40,8 @@ class Selection:
             (see :func:`sample_keys`). Defaults to none of them.
         origins (Tensor): Their numbers in the dataset, shape (loaded, ),
             int64 (see :class:`Origins`). Defaults to none of them.
+        disjoint (bool): Whether no sample is seen by both passes. Defaults to
+            False.
     """
     size: int
     descent: Tensor
@@ -49,6 +52,7 @@ class Selection:
     loaded: int = 0
     keys: Tensor = NO_SAMPLES
     origins: Tensor = NO_SAMPLES
+    disjoint: bool = False
 
     def __post_init__(self) -> None:
         self.loaded = self.loaded or self.size
@@ -61,7 +65,14 @@ class Selection:
     @property
     def same_samples(self) -> bool:
         """Whether both passes see the same samples."""
-        return len(self.ascent) == len(self.descent)
+        return not self.disjoint and len(self.ascent) == len(self.descent)
+
+    @property
+    def seen(self) -> Tensor:
+        """Positions in the batch that either pass sees, ascending."""
+        if not self.disjoint:
+            return self.descent
+        return torch.cat([self.ascent, self.descent]).sort().values
 
     @property
     def ascent_in_descent(self) -> Tensor:

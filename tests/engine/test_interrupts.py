@@ -33,9 +33,11 @@ CASES = {
         type='AESAM', c_start=9., c_end=9., accumulative_counts=2),
     'mixed precision': dict(AUSAM, base=SCALED),
     'clipping': dict(type='SAM', clip_grad=dict(max_norm=1.)),
+    'both gradients': dict(type='SplitSAM', seed=0, accumulative_counts=2),
 }
+# That of both gradients holds the first one before the second backward pass.
 ONE_BACKWARD = ('one pass', 'one pass and reuse', 'first gradient',
-                'one pass, accumulation')
+                'one pass, accumulation', 'both gradients')
 PACKAGE = str(Path(ausam_mm.__file__).parent)
 
 

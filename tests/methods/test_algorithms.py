@@ -9,7 +9,14 @@ from mmengine.optim import CosineAnnealingLR, CosineAnnealingParamScheduler
 from ausam_mm.engine import step_generator, uniform
 from ausam_mm.methods import random_sam
 
-from ..toy import batch, build, difference, sample_losses, wrap
+from ..toy import (
+    batch,
+    build,
+    difference,
+    record_selections,
+    sample_losses,
+    wrap,
+)
 
 STEPS = 20
 RHO = 0.3
@@ -73,6 +80,8 @@ def trained(steps=STEPS, **options):
     """The model after some steps of a wrapper, and the wrapper."""
     model = build()
     wrapper = wrap(model, **options)
+    wrapper.selections = record_selections(wrapper) \
+        if hasattr(wrapper, 'select') else []
     wrapper.initialize_count_status(model, 0, steps)
     for i in range(steps):
         model.train_step(batch(i), wrapper)
@@ -312,6 +321,28 @@ def test_vsam_matches_its_description():
     assert wrapper.rate == pytest.approx(rate)
 
 
+@pytest.mark.parametrize('ratio', [0.5, 0.25])
+@pytest.mark.parametrize('weighting', ['size', 'second'])
+def test_splitsam_matches_its_description_given_its_splits(weighting, ratio):
+    model, wrapper = trained(
+        type='SplitSAM', rho=RHO, ratio=ratio, weighting=weighting, seed=2)
+    r, splits = Reference(), set()
+    for t in range(STEPS):
+        one = wrapper.selections[t].ascent
+        two = torch.tensor([i for i in range(16) if i not in one])
+        splits.add(tuple(one.tolist()))
+        g = r.gradient(batch(t), seen=one)
+        second = r.gradient(batch(t), perturbation(g), two)
+        if weighting == 'size':
+            second = [(len(one) * x + len(two) * y) / 16
+                      for x, y in zip(g, second)]
+        r.step(second)
+    assert_same(model, r)
+    assert len(splits) > STEPS / 2
+    assert {len(one) for one in splits} == {16 * ratio}
+    assert wrapper.samples_backpropagated == STEPS * 16
+
+
 @pytest.mark.parametrize('degenerate, other', [
     (dict(type='ESAM', beta=1., gamma=1.), 'SAM'),
     (dict(type='LookSAM', k=1), 'SAM'),
@@ -338,7 +369,7 @@ def test_degenerate_settings_are_sam_or_the_base_optimizer(degenerate, other):
 METHODS = dict(
     ESAM=dict(), LookSAM=dict(k=3), SSSAM=dict(p=0.6, seed=0), AESAM=dict(),
     AELookSAM=dict(), KSAM=dict(), VSAM=dict(K=4, min_rate=0.2), MSAM=dict(),
-    FSAM=dict(), GSAM=dict(), RandomSAM=dict(seed=0))
+    FSAM=dict(), GSAM=dict(), RandomSAM=dict(seed=0), SplitSAM=dict())
 
 
 @pytest.mark.parametrize('name', METHODS)

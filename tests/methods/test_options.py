@@ -76,6 +76,12 @@ def test_an_unknown_option_is_refused_with_a_remedy(option, message):
     (dict(type='GSAM', alpha=(0.25, 0.75)), 'set 0.2, or 0 for SAM'),
     (dict(type='RandomSAM', seed=-1), 'at least 0'),
     (dict(type='MSAM', momentum=0.), 'set momentum=0.9'),
+    (dict(type='SplitSAM', ratio=1.), 'one of the two parts empty'),
+    (dict(type='SplitSAM', ratio=0), 'for example 0.5'),
+    (dict(type='SplitSAM', weighting='first'), "one of 'size', 'second'"),
+    (dict(type='SplitSAM', direction='up'), "one of 'gradient', 'random'"),
+    (dict(type='SplitSAM', reduction='max'), "one of None, 'mean', 'sum'"),
+    (dict(type='SplitSAM', seed=-1), 'at least 0'),
     (dict(type='MSAM', rho=-3.), 'set rho >= 0'),
 ], ids=str)
 def test_wrong_values_of_other_methods_are_refused(options, message):
@@ -86,7 +92,7 @@ def test_wrong_values_of_other_methods_are_refused(options, message):
 
 @pytest.mark.parametrize('name', [
     'ESAM', 'LookSAM', 'SSSAM', 'AESAM', 'AELookSAM', 'KSAM', 'VSAM', 'MSAM',
-    'FSAM', 'GSAM', 'RandomSAM'])
+    'FSAM', 'GSAM', 'RandomSAM', 'SplitSAM'])
 def test_an_unknown_option_of_any_method_is_refused(name):
     with pytest.raises(TypeError, match="did you mean 'rho'"):
         wrap(build(), type=name, rhoo=0.1)

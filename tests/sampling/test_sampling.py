@@ -14,6 +14,7 @@ from mmengine.structures import BaseDataElement
 from scipy.stats import chisquare
 
 from ausam_mm.sampling import (
+    Selection,
     batch_size,
     favoring_low,
     inclusion_probabilities,
@@ -120,6 +121,24 @@ def test_systematic_sampling_has_exactly_its_inclusion_probabilities():
 def test_the_number_selected_is_rounded_down_but_at_least_1(
         ratio, size, expected):
     assert num_selected(ratio, size) == expected
+
+
+@pytest.mark.parametrize('disjoint, seen', [
+    (False, [0, 2, 5]),
+    (True, [0, 1, 2, 4, 5]),
+])
+def test_a_selection_knows_what_either_pass_sees(disjoint, seen):
+    ascent = [1, 4] if disjoint else [0, 5]
+    selection = Selection(
+        6, torch.tensor([0, 2, 5]), torch.tensor(ascent), disjoint=disjoint)
+    assert selection.seen.tolist() == seen
+    assert not selection.same_samples
+
+
+def test_parts_of_one_size_are_not_the_same_samples():
+    one, two = torch.tensor([0, 3]), torch.tensor([1, 2])
+    assert not Selection(4, one, two, disjoint=True).same_samples
+    assert Selection(4, one, one).same_samples
 
 
 def elements(size, **meta):
