@@ -18,8 +18,9 @@ Seeds = dict[int, Result]
 LEGEND = (
     'Means over seeds. Difference: seed by seed, with the 95 % interval of '
     "Student's t. SGD steps: the cost, all passes counted, in steps of SGD on "
-    'full batches. Seconds: training without validation. Speed-up: over SAM, '
-    'of seeds that were trained by the same machine and as many jobs.')
+    'full batches. Seconds: training without validation. Speed-up: over the '
+    'setting SAM, where both were trained on the same machine, with as many '
+    'trainings side by side.')
 
 
 def interval(values: Sequence[float]) -> list[float] | None:
@@ -219,7 +220,7 @@ def draw(study: Study, summary: dict[str, Any]) -> None:
             axis.grid(alpha=0.3)
         axes[0].set_yticks(range(len(case['rows'])), [
             row['setting'] for row in case['rows']], fontsize=8)
-        axes[0].invert_yaxis()
+        axes[0].set_ylim(len(case['rows']) - 0.5, -0.5)
         axes[0].set_xlabel(f'{study.metric} [%]: seeds, mean, 95 % interval')
         axes[1].set_xlabel('cost in SGD steps')
         axes[1].set_ylabel(f'{study.metric} [%], mean of seeds')
