@@ -1,9 +1,8 @@
 """Writes what is derived: tables of the docs, metafiles, model-index.yml.
 
 Options, costs and papers come from the docstrings of the registered methods,
-and the metafiles from the configs, and the tables of studies from their results. In a
-page a block is what stands between `<!-- generated: NAME -->` and
-`<!-- end -->`.
+metafiles from the configs, and tables of studies from their results. In a page
+a block is what stands between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
 import argparse
