@@ -27,6 +27,7 @@ def interval(values: Sequence[float]) -> list[float] | None:
     """The 95 % interval of a mean by Student's t; None of one value.
 
     Example:
+        >>> from ausam_mm.tooling.study_report import interval
         >>> [round(end, 2) for end in interval([1., 2., 3.])]
         [-0.48, 4.48]
     """

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -399,6 +400,26 @@ def test_a_run_that_another_process_trains_is_waited_for(fake, capsys):
     assert study.result_of(one)
 
 
+def test_trainings_end_with_a_study_that_is_stopped(fake, monkeypatch):
+    study, make = fake
+    Path('behavior').write_text('import time; time.sleep(60)')
+    runs = make(jobs=2)
+    processes = []
+
+    def stop(seconds):
+        raise SystemExit(143)  # as the handler of SIGTERM does
+
+    def start(*arguments):
+        processes.append(Trainings.start(runs, *arguments).process)
+        return SimpleNamespace(process=processes[-1])
+
+    monkeypatch.setattr(trainings.time, 'sleep', stop)
+    monkeypatch.setattr(runs, 'start', start)
+    with pytest.raises(SystemExit):
+        runs.train_all(study.runs())
+    assert [process.poll() for process in processes] == [-signal.SIGTERM] * 2
+
+
 def test_a_run_under_way_goes_on_unless_it_was_changed(fake):
     study, make = fake
     one = Run('', 'SAM', 0)
@@ -447,6 +468,19 @@ def test_the_studies_here_fit_together(path):
     study = read_study(path)
     study.check()
     assert study.question and study.config.startswith('../configs/')
+
+
+def test_the_study_of_the_docs_fits_together(tmp_path):
+    text = (ROOT / 'docs' / 'studies.md').read_text()
+    example = text.split('```python\n')[1].split('```')[0]
+    study = write(
+        tmp_path, example,
+        config=("'../configs/my_config.py'", repr(str(PLAIN))),
+        ausam=("'../configs/my_config_ausam.py'", repr(str(
+            CIFAR / 'resnet18-c16_ausam_b128_cifar10-2000.py'))))
+    study.check()
+    assert study.config_of(
+        Run('', 'SGD twice as long', 0)).train_cfg.max_epochs == 40
 
 
 @pytest.mark.slow

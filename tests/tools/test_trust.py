@@ -113,7 +113,7 @@ def test_a_study_trusts_as_it_is_told(flags, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, 'Popen', refuse)
     monkeypatch.setattr('sys.argv', [
         'study.py', str(tmp_path / 'some.py'), '--only', 'SAM',
-        '--work-dir', str(tmp_path), *flags])
+        '--seeds', '0', '--work-dir', str(tmp_path), *flags])
     with pytest.raises(SystemExit, match='failed: the whole log is'):
         study.main()
     (command, ) = commands
