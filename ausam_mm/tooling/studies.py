@@ -139,13 +139,26 @@ class Study:
                     yield Run(case, setting, seed)
 
     def config_of(self, run: Run) -> Config:
-        """The whole config of a run."""
+        """The whole config of a run.
+
+        Raises:
+            SystemExit: If there is no such config, or options do not fit it.
+        """
         options = copy.deepcopy(self.settings[run.setting])
         path = options.pop('config', self.config)
         cfg = copy.deepcopy(_read(
             path if '::' in path else os.path.join(self.path.parent, path)))
-        for part in (self.options, self.cases[run.case], options):
-            cfg.merge_from_dict(copy.deepcopy(part))
+        try:
+            for part in (self.options, self.cases[run.case], options):
+                cfg.merge_from_dict(copy.deepcopy(part))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise SystemExit(f'The options of {run} do not fit the config: '
+                             f'{error.args[0]}') from error
+        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper',
+                    'val_evaluator'):
+            if not cfg.get(key):
+                raise SystemExit(f'The config of {run} has no {key}: a study '
+                                 'trains and validates each run.')
         _prepare(cfg, run.seed)
         return cfg
 
@@ -164,12 +177,7 @@ class Study:
         """
         for run in self.runs():
             if run.seed == self.seeds[0]:
-                cfg = self.config_of(run)
-                check_wrapper(cfg, run.setting)
-                if not cfg.get('val_evaluator'):
-                    raise SystemExit(
-                        f'The config of {run.setting!r} validates nothing: '
-                        'give it a val_dataloader and a val_evaluator.')
+                check_wrapper(self.config_of(run), run.setting)
 
     def result_of(self, run: Run) -> Result | None:
         """What a run has written, or None if it is not there or stale.

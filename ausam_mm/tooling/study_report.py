@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -195,9 +197,9 @@ def print_report(study: Study) -> None:
 def write_report(study: Study) -> None:
     """Writes table.md, summary.json and figure.png into the results."""
     summary = summarize_study(study)
+    path = Path(os.path.relpath(study.path)).as_posix()
     write(study.results / 'table.md', markdown(
-        study, summary, f'python tools/study.py {study.path}',
-        'figure.png') + '\n')
+        study, summary, f'python tools/study.py {path}', 'figure.png') + '\n')
     write(study.results / 'summary.json', json.dumps(summary, indent=1) + '\n')
     draw(study, summary)
 

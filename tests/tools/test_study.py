@@ -180,7 +180,9 @@ def test_names_with_an_underscore_and_imports_are_the_studys_own(tmp_path):
     ("type='SAM'", "type='SAN'", "The setting 'SAM': .*SAN"),
     (PLAIN.name, 'other.py', r'There is no config .*other\.py'),
     ('seeds', 'options = dict(val_evaluator=None)\nseeds',
-     "The config of 'SGD' validates nothing"),
+     'The config of SGD, seed 0 has no val_evaluator: a study trains'),
+    ("'SGD': {}", "'SGD': {'train_cfg.max_epochs': dict(a=1)}",
+     'The options of SGD, seed 0 do not fit the config: max_epochs'),
 ])
 def test_a_run_that_cannot_work_is_refused_before_any_training(
         old, new, message, tmp_path, monkeypatch):
