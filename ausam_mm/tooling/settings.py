@@ -97,8 +97,7 @@ def check_wrapper(cfg: Config, setting: str) -> None:
     try:
         build_optim_wrapper(nn.Linear(1, 1), wrapper)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise SystemExit(f'The setting {setting!r}: {error.args[0]}') \
-            from error
+        raise SystemExit(f'The setting {setting!r}: {error}') from error
 
 
 @contextmanager

@@ -153,7 +153,7 @@ class Study:
                 cfg.merge_from_dict(copy.deepcopy(part))
         except (AttributeError, KeyError, TypeError) as error:
             raise SystemExit(f'The options of {run} do not fit the config: '
-                             f'{error.args[0]}') from error
+                             f'{error}') from error
         for key in ('train_dataloader', 'train_cfg', 'optim_wrapper',
                     'val_evaluator'):
             if not cfg.get(key):
