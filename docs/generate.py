@@ -1,8 +1,8 @@
 """Writes what is derived: tables of the docs, metafiles, model-index.yml.
 
 Options, costs and papers come from the docstrings of the registered methods,
-and the metafiles from the configs. In a page a block is what stands between
-`<!-- generated: NAME -->` and `<!-- end -->`.
+metafiles from the configs, and tables of studies from their results. In a page
+a block is what stands between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
 import argparse
@@ -18,6 +18,9 @@ from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS, OPTIM_WRAPPERS
 
 import ausam_mm  # noqa: F401  registers the methods
+from ausam_mm.tooling.studies import read_study
+from ausam_mm.tooling.study_report import markdown as study_markdown
+from ausam_mm.tooling.study_report import summarize_study
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / 'docs' / 'methods'
@@ -158,6 +161,15 @@ def method_table(page: Path) -> str:
     return '\n'.join(lines)
 
 
+def study_block(path: Path, page: Path) -> str:
+    """A study's question, command, tables, figure and reading."""
+    study = read_study(path)
+    return study_markdown(
+        study, summarize_study(study),
+        f'python tools/study.py {path.relative_to(ROOT).as_posix()}',
+        relative(study.results / 'figure.png', page))
+
+
 @cache
 def pages_of_methods() -> dict[Path, list[str]]:
     """The methods whose blocks each page in docs/methods has."""
@@ -178,6 +190,8 @@ def blocks(page: Path) -> dict[str, Callable[[], str]]:
     }
     for name, kind in methods().items():
         writers[f'method {name}'] = partial(method_block, kind, page)
+    for path in sorted(ROOT.glob('studies/*.py')):
+        writers[f'study {path.stem}'] = partial(study_block, path, page)
     return writers
 
 

@@ -8,6 +8,10 @@ import pytest
 import yaml
 from mmengine.config import Config
 
+from ausam_mm.tooling.studies import read_study
+
+from .tools.test_study import STUDY, fill
+
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location(
     'generate', ROOT / 'docs' / 'generate.py')
@@ -87,6 +91,22 @@ def test_an_unknown_block_is_named(monkeypatch):
         lambda *_, **__: '<!-- generated: method SAN -->\n<!-- end -->')
     with pytest.raises(SystemExit, match=r"sam\.md has the block 'method SAN"):
         generate.page_text(ROOT / 'docs/methods/sam.md')
+
+
+def test_a_study_is_a_block_with_the_figures_of_its_results(
+        tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, 'ROOT', tmp_path)
+    path = tmp_path / 'studies' / 'some.py'
+    path.parent.mkdir()
+    path.write_text(STUDY)
+    page = tmp_path / 'docs' / 'results.md'
+    text = generate.study_block(path, page)
+    assert 'python tools/study.py studies/some.py\n' in text
+    assert 'No run is finished yet.' in text
+    fill(read_study(path), {('', 'SGD', 0): 43.21, ('', 'SAM', 0): 44.})
+    text = generate.study_block(path, page)
+    assert '| SGD | 43.21 |' in text and '+0.79' in text
+    assert '](../studies/results/some/figure.png)' in text
 
 
 def test_check_fails_and_writes_nothing_where_a_file_is_stale(

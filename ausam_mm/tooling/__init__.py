@@ -1,1 +1,1 @@
-"""What the tools and the benchmarks share; only they import it."""
+"""What tools, benchmarks and docs/generate.py share, and no one else."""

@@ -26,15 +26,20 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 100)
 
 
-def machine() -> str:
-    """A line that names processor, threads and torch."""
+def processor() -> str:
+    """The processor's name."""
     name = platform.processor() or platform.machine()
     info = Path('/proc/cpuinfo')
     if info.exists():
         name = next((line.split(':')[1].strip()
                      for line in info.read_text().splitlines()
                      if line.startswith('model name')), name)
-    return (f'{name}, {torch.get_num_threads()} threads, '
+    return name
+
+
+def machine() -> str:
+    """A line that names processor, threads and torch."""
+    return (f'{processor()}, {torch.get_num_threads()} threads, '
             f'torch {torch.__version__}')
 
 

@@ -81,14 +81,23 @@ def configure(cfg: Config, setting: str, common: Sequence[str]) -> Config:
     except ValueError as error:
         raise SystemExit(str(error)) from error
     merge(cfg, [*common, *options])
+    check_wrapper(cfg, setting)
+    return cfg
+
+
+def check_wrapper(cfg: Config, setting: str) -> None:
+    """Sees whether a setting's wrapper takes its options.
+
+    Raises:
+        SystemExit: If it does not.
+    """
     # These two want the model.
     wrapper = {key: value for key, value in cfg.optim_wrapper.items()
                if key not in ('paramwise_cfg', 'constructor')}
     try:
         build_optim_wrapper(nn.Linear(1, 1), wrapper)
-    except (AssertionError, TypeError, ValueError) as error:
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise SystemExit(f'The setting {setting!r}: {error}') from error
-    return cfg
 
 
 @contextmanager

@@ -129,38 +129,6 @@ def test_a_truncated_checkpoint_is_named(data, tmp_path):
     assert 'Traceback' not in out
 
 
-@pytest.mark.slow
-def test_compare_trains_resumes_and_writes_what_it_saw(data, tmp_path):
-    config = PLAIN
-    setting = 'AUSAM alpha=(0.25,0.75) warmup_iters=3'
-    command = (ROOT / 'tools' / 'analysis_tools' / 'compare.py', config,
-               '--wrappers', 'OptimWrapper', setting, '--seeds', 0,
-               '--work-dir', tmp_path, '--cfg-options',
-               'train_dataloader.dataset.data_prefix=val',
-               'train_dataloader.batch_size=71', 'train_cfg.max_epochs=2',
-               'train_cfg.val_interval=1', 'model.backbone.base_channels=4',
-               'model.backbone.stem_channels=4', 'model.head.in_channels=32')
-    run(*command, cwd=data)
-    summary = json.loads((tmp_path / 'summary.json').read_text())
-    plain, ausam = summary['runs']
-    assert ausam['setting'] == setting
-    # 2 epochs of 5 batches; after 3 full ones 17 and 53 samples of 71.
-    assert plain['samples_backpropagated'] == 2 * 5 * 71
-    assert ausam['samples_backpropagated'] == 2 * 3 * 71 + 7 * (17 + 53)
-    assert [point['epoch'] for point in summary['curves'][setting][0]] == [
-        1, 2]
-    assert (tmp_path / 'curves.png').stat().st_size > 10_000
-    logs = {path: path.stat().st_mtime for path in
-            tmp_path.rglob('scalars.json')}
-    (tmp_path / 'summary.md').unlink()
-    run(*command, cwd=data)
-    assert setting in (tmp_path / 'summary.md').read_text()
-    assert logs == {path: path.stat().st_mtime for path in
-                    tmp_path.rglob('scalars.json')}
-    out = run(*command[:3], 'AUSAM alpha', cwd=data, ok=False)
-    assert "the part 'alpha': write options as key=value" in out
-
-
 def test_print_config_resolves_and_saves(tmp_path):
     config = ROOT / 'configs/classification/cifar10' / \
         'resnet18-c16_ausam_b128_cifar10-2000.py'

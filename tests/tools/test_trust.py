@@ -12,10 +12,11 @@ from mmengine.registry import DATASETS, MODELS
 from mmengine.utils import digit_version
 
 from ausam_mm import checkpoint_loading
-from tools.analysis_tools import compare
+from tools import study
 
 from ..runs import Samples
 from ..test_checkpoints import Predictor, save_payload
+from .test_study import STUDY
 from .test_tools import PLAIN, ROOT, data, run  # noqa: F401
 
 pytestmark = pytest.mark.skipif(
@@ -101,24 +102,22 @@ def test_a_tool_runs_a_checkpoint_only_if_it_is_trusted(
 
 
 @pytest.mark.parametrize('flags', [[], ['--trust-checkpoint']])
-def test_compare_trusts_as_it_is_told(flags, tmp_path, monkeypatch):
+def test_a_study_trusts_as_it_is_told(flags, tmp_path, monkeypatch):
     commands = []
 
     def refuse(command, **kwargs):
         commands.append(command)
-        return SimpleNamespace(returncode=1)
+        return SimpleNamespace(poll=lambda: 1, returncode=1)
 
-    monkeypatch.setattr(subprocess, 'run', refuse)
+    (tmp_path / 'some.py').write_text(STUDY)
+    monkeypatch.setattr(subprocess, 'Popen', refuse)
     monkeypatch.setattr('sys.argv', [
-        'compare.py', 'config.py', '--work-dir', str(tmp_path), *flags,
-        '--cfg-options', 'load_from=bad.pth'])
+        'study.py', str(tmp_path / 'some.py'), '--only', 'SAM',
+        '--seeds', '0', '--work-dir', str(tmp_path), *flags])
     with pytest.raises(SystemExit, match='failed: the whole log is'):
-        compare.main()
+        study.main()
     (command, ) = commands
-    options = command[command.index('--cfg-options'):]
-    assert 'load_from=bad.pth' in options
     assert [word for word in command if '--trust' in word] == flags
-    assert not set(flags) & set(options)
 
 
 @pytest.mark.slow

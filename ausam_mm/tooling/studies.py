@@ -1,0 +1,273 @@
+"""Studies: a question, and the trainings that answer it."""
+
+import copy
+import hashlib
+import json
+import os
+import re
+import runpy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mmengine.config import Config
+
+from ..checks import require
+from .runner import read_config
+from .settings import check_wrapper
+
+Options = dict[str, Any]
+# What a finished run has written.
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training: a setting and a seed, in one of the study's cases."""
+    case: str
+    setting: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its files' name."""
+        return re.sub(r'\W+', '-', f'{self.case} {self.setting} seed '
+                      f'{self.seed}').strip('-')
+
+    def __str__(self) -> str:
+        return f'{", ".join(filter(None, (self.case, self.setting)))}, ' \
+            f'seed {self.seed}'
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a file in ``studies/`` says; its names are these arguments.
+
+    A config is a file, relative to the study's as ``_base_`` is, or
+    package::path. Options are merged into it as MMEngine merges an heir into
+    its ``_base_``: nested, or with dots, ``{'train_cfg.max_epochs': 160}``.
+
+    Args:
+        path (Path): The study's file.
+        question (str): What the study asks.
+        config (str): The config that settings start from.
+        settings (dict[str, dict]): Options of each setting by its name. The
+            key ``config`` names another config to start from.
+        seeds (Sequence[int]): The seeds of each setting. Runs with the same
+            seed have the same initial weights, order of data and
+            augmentations, so that differences are taken seed by seed.
+        metric (str): The metric of the last validation.
+        comparison (tuple[str, str]): The two settings that decide: the
+            first minus the second.
+        baseline (str, optional): The setting that all differences are to.
+            Defaults to None, for the first one.
+        cases (dict[str, dict]): Options under which all settings are
+            compared, such as levels of noise, by the name of the case.
+            Defaults to one without options.
+        options (dict): Options of all runs. Defaults to none.
+        factor (float): What makes the metric percent: 100 for PCK. Defaults
+            to 1.
+        reading (str): What the results say, once they are there. Defaults to
+            an empty one.
+
+    Raises:
+        ValueError: If parts do not fit together.
+    """
+    path: Path
+    question: str
+    config: str
+    settings: dict[str, Options]
+    seeds: Sequence[int]
+    metric: str
+    comparison: tuple[str, str]
+    baseline: str | None = None
+    cases: dict[str, Options] = field(default_factory=lambda: {'': {}})
+    options: Options = field(default_factory=dict)
+    factor: float = 1.
+    reading: str = ''
+
+    def __post_init__(self) -> None:
+        for name in ('settings', 'cases'):
+            value = getattr(self, name)
+            require(
+                isinstance(value, dict) and value and all(
+                    isinstance(part, dict) for part in value.values()),
+                f'{name}={value!r}: write a dict of options by name, such as '
+                "{'SAM': dict(optim_wrapper=dict(type='SAM'))}.")
+        require(
+            isinstance(self.seeds, (tuple, list, range)) and self.seeds
+            and all(type(seed) is int for seed in self.seeds)
+            and len(set(self.seeds)) == len(self.seeds),
+            f'seeds={self.seeds!r}: write different integers, such as '
+            '(0, 1, 2).')
+        require(
+            isinstance(self.comparison, tuple) and len(self.comparison) == 2,
+            f'comparison={self.comparison!r}: name two settings, the first '
+            'minus the second decides.')
+        for setting in (*self.comparison, self.reference):
+            require(
+                setting in self.settings, f'{setting!r} is no setting: name '
+                f'one of {", ".join(map(repr, self.settings))}.')
+        names = [run.name for run in self.runs()]
+        twice = next((n for n in names if names.count(n) > 1), None)
+        require(
+            twice is None, f'Two runs would have the files {twice}: give '
+            'settings and cases names that differ in letters or digits.')
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def reference(self) -> str:
+        """The setting that differences are to."""
+        return self.baseline or next(iter(self.settings))
+
+    @property
+    def results(self) -> Path:
+        """The folder of the results, which is meant to be committed."""
+        return self.path.parent / 'results' / self.name
+
+    def runs(self) -> Iterator[Run]:
+        """All runs, seed by seed: a study that is stopped early is fair."""
+        for seed in self.seeds:
+            for case in self.cases:
+                for setting in self.settings:
+                    yield Run(case, setting, seed)
+
+    def config_of(self, run: Run) -> Config:
+        """The whole config of a run.
+
+        Raises:
+            SystemExit: If there is no such config, or options do not fit it.
+        """
+        options = copy.deepcopy(self.settings[run.setting])
+        path = options.pop('config', self.config)
+        cfg = copy.deepcopy(_read(
+            path if '::' in path else os.path.join(self.path.parent, path)))
+        try:
+            for part in (self.options, self.cases[run.case], options):
+                cfg.merge_from_dict(copy.deepcopy(part))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise SystemExit(f'The options of {run} do not fit the config: '
+                             f'{error}') from error
+        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper',
+                    'val_evaluator'):
+            if not cfg.get(key):
+                raise SystemExit(f'The config of {run} has no {key}: a study '
+                                 'trains and validates each run.')
+        _prepare(cfg, run.seed)
+        return cfg
+
+    def fingerprint(self, cfg: Config) -> str:
+        """What changes with a run's config, and with the metric."""
+        text = json.dumps(
+            [self.metric, cfg.to_dict()], sort_keys=True,
+            default=lambda value: getattr(value, '__qualname__', repr(value)))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def check(self) -> None:
+        """Sees before anything is trained whether wrappers take options.
+
+        Raises:
+            SystemExit: If there is no such config, or a run cannot work.
+        """
+        for run in self.runs():
+            if run.seed == self.seeds[0]:
+                check_wrapper(self.config_of(run), run.setting)
+
+    def result_of(self, run: Run) -> Result | None:
+        """What a run has written, or None if it is not there or stale.
+
+        Raises:
+            SystemExit: If the file is no result.
+        """
+        path = self.results / 'runs' / f'{run.name}.json'
+        if not path.exists():
+            return None
+        try:
+            result: Result = json.loads(path.read_text())
+            current = self.fingerprint(self.config_of(run))
+            return result if result['fingerprint'] == current else None
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise SystemExit(f'{path} is no result of a run: delete it, and '
+                             'run the study again.') from error
+
+    def write_result(self, run: Run, result: Result) -> None:
+        """Writes a run's result, a line for each key."""
+        lines = ',\n'.join(f'{json.dumps(key)}: {json.dumps(value)}'
+                           for key, value in result.items())
+        write(self.results / 'runs' / f'{run.name}.json', f'{{\n{lines}\n}}\n')
+
+
+def read_study(path: Path) -> Study:
+    """The study of a file.
+
+    Other names than those of :class:`Study`'s arguments begin with ``_``, or
+    are imported modules, classes and functions.
+
+    Raises:
+        SystemExit: If there is no such file, or it is not a study.
+    """
+    if not path.is_file():
+        raise SystemExit(f'There is no study {path}: name a Python file, such '
+                         'as studies/overfitting_cifar10.py.')
+    found = {name: value for name, value in runpy.run_path(str(path)).items()
+             if not name.startswith('_') and not callable(value)
+             and not isinstance(value, ModuleType)}
+    known = [part.name for part in fields(Study) if part.name != 'path']
+    try:
+        for name in found:
+            require(name in known, f'{name!r} is unknown: the names are '
+                    f'{", ".join(known)}; begin names of your own with _.')
+        for name in known[:known.index('baseline')]:
+            require(name in found, f'{name!r} is missing: write it as in '
+                    'studies/overfitting_cifar10.py.')
+        return Study(path, **found)
+    except ValueError as error:
+        raise SystemExit(f'{path}: {error}') from error
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file whole, or not at all if the process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')
+    part.write_text(text, encoding='utf-8')
+    part.replace(path)
+
+
+@cache
+def _read(path: str) -> Config:
+    return read_config(path)
+
+
+def _prepare(cfg: Config, seed: int) -> None:
+    """Sets in a config what a study needs."""
+    imports = dict(cfg.get('custom_imports') or {})
+    if 'ausam_mm' not in imports.get('imports', []):
+        cfg.custom_imports = dict(
+            imports, imports=[*imports.get('imports', []), 'ausam_mm'])
+    hooks = cfg.get('default_hooks') or {}
+    logger = dict(hooks.get('logger') or dict(type='LoggerHook'))
+    checkpoint = dict(hooks.get('checkpoint') or dict(
+        type='CheckpointHook', interval=1, max_keep_ckpts=1))
+    # MMEngine deletes the last checkpoint before it writes the next one.
+    if checkpoint.get('max_keep_ckpts') == 1:
+        checkpoint['max_keep_ckpts'] = 2
+    cfg.merge_from_dict(dict(
+        randomness=dict(seed=seed),
+        # Each line of the log has its own iteration's time.
+        log_processor=dict(window_size=1),
+        default_hooks=dict(logger=dict(logger, interval=1),
+                           checkpoint=checkpoint)))
+    # A run that was killed ends as if it had not been, bit for bit.
+    loop = cfg.train_cfg
+    for kind, by_epoch in (('EpochBasedTrainLoop', True),
+                           ('IterBasedTrainLoop', False)):
+        if loop.get('type') == kind or (
+                'type' not in loop and loop.get('by_epoch') is by_epoch):
+            loop.pop('by_epoch', None)
+            loop['type'] = f'ExactResume{kind}'

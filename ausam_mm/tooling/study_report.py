@@ -1,0 +1,245 @@
+"""Table, figure and JSON of a study."""
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.special import stdtrit
+
+from .reports import Parts, Row, console, markdown_of, table_of
+from .studies import Result, Study, write
+
+# Results of a setting in a case, by seed.
+Seeds = dict[int, Result]
+LEGEND = (
+    'Means over seeds. Difference: seed by seed, with the 95 % interval of '
+    "Student's t. SGD steps: the cost, all passes counted, in steps of SGD on "
+    'full batches. Seconds: training without validation. Speed-up: over the '
+    'setting SAM, where both were trained on the same machine, with as many '
+    'trainings side by side.')
+
+
+def interval(values: Sequence[float]) -> list[float] | None:
+    """The 95 % interval of a mean by Student's t; None of one value.
+
+    Example:
+        >>> from ausam_mm.tooling.study_report import interval
+        >>> [round(end, 2) for end in interval([1., 2., 3.])]
+        [-0.48, 4.48]
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / \
+        math.sqrt(n)
+    mean = statistics.mean(values)
+    return [mean - half, mean + half]
+
+
+def difference(first: Seeds, second: Seeds, factor: float) -> Result | None:
+    """Mean and interval of first minus second over the seeds of both."""
+    values = [factor * (first[seed]['value'] - second[seed]['value'])
+              for seed in sorted(first.keys() & second.keys())]
+    if not values:
+        return None
+    return dict(mean=statistics.mean(values), interval=interval(values),
+                seeds=len(values))
+
+
+def speed_up(one: Seeds, sam: Seeds) -> float | None:
+    """SAM's seconds to a setting's, the mean over seeds."""
+    ratios = [sam[seed]['seconds'] / result['seconds']
+              for seed, result in one.items() if seed in sam and all(
+                  sam[seed][key] == result[key] for key in
+                  ('machine', 'jobs'))]
+    return statistics.mean(ratios) if ratios else None
+
+
+def summarize_study(study: Study) -> dict[str, Any]:
+    """Everything that is finished: rows by case, and what decides."""
+    results: dict[str, dict[str, Seeds]] = {
+        case: {setting: {} for setting in study.settings}
+        for case in study.cases}
+    for run in study.runs():
+        result = study.result_of(run)
+        if result:
+            results[run.case][run.setting][run.seed] = result
+    cases = []
+    for case, by_setting in results.items():
+        rows = [_row(study, setting, by_setting)
+                for setting, seeds in by_setting.items() if seeds]
+        first, second = study.comparison
+        cases.append(dict(case=case, rows=rows, decides=difference(
+            by_setting[first], by_setting[second], study.factor)))
+    there = [result for by_setting in results.values()
+             for seeds in by_setting.values() for result in seeds.values()]
+    return dict(
+        study=study.name, question=study.question, metric=study.metric,
+        comparison=list(study.comparison), baseline=study.reference,
+        finished=len(there), runs=len(list(study.runs())), cases=cases,
+        machines=sorted({
+            f'{result["machine"]}, {result["jobs"]} side by side'
+            for result in there}))
+
+
+def _row(study: Study, setting: str,
+         by_setting: dict[str, Seeds]) -> dict[str, Any]:
+    seeds = by_setting[setting]
+    values = {seed: study.factor * result['value']
+              for seed, result in seeds.items()}
+    mean = {key: statistics.mean(result[key] for result in seeds.values())
+            for key in ('sgd_steps', 'seconds', 'samples_loaded',
+                        'samples_backpropagated')}
+    return dict(
+        setting=setting, values=values,
+        mean=statistics.mean(values.values()),
+        interval=interval(list(values.values())),
+        difference=None if setting == study.reference else difference(
+            seeds, by_setting[study.reference], study.factor),
+        **mean, images_per_second=mean['samples_loaded'] / mean['seconds'],
+        speed_up_over_sam=speed_up(seeds, by_setting.get('SAM', {})),
+        curve=_curve(study, list(seeds.values())))
+
+
+def _curve(study: Study, results: list[Result]) -> list[list[float]]:
+    """SGD steps and metric, means over seeds, at validations of all."""
+    points = [{point['step']: point for point in result['curve']}
+              for result in results]
+    shared = [step for step in points[0] if all(step in p for p in points)]
+    return [[statistics.mean(p[step]['sgd_steps'] for p in points),
+             study.factor * statistics.mean(p[step]['value'] for p in points)]
+            for step in shared]
+
+
+def _with_interval(value: Result | None) -> str:
+    """A difference, for people."""
+    if value is None:
+        return ''
+    text = f'{value["mean"]:+.2f}'
+    if value['interval']:
+        low, high = value['interval']
+        text += f' [{low:+.2f}, {high:+.2f}]'
+    return text
+
+
+def tables(study: Study, summary: dict[str, Any]) -> list[Parts]:
+    """A table for each case."""
+    parts = []
+    for case in summary['cases']:
+        rows: list[Row] = []
+        for row in case['rows']:
+            cells = {
+                'setting': row['setting'],
+                f'{study.metric}\n[%]': f'{row["mean"]:.2f}',
+                f'difference to\n{study.reference}':
+                _with_interval(row['difference']),
+                'seeds': f'{len(row["values"])}',
+                'SGD\nsteps': f'{row["sgd_steps"]:,.0f}',
+                'seconds': f'{row["seconds"]:,.0f}',
+                'images/s': f'{row["images_per_second"]:,.0f}'}
+            if 'SAM' in study.settings:
+                ratio = row['speed_up_over_sam']
+                cells['speed-up'] = f'{ratio:.2f}' if ratio else ''
+            rows.append(cells)
+        if rows:
+            decides = case['decides']
+            first, second = study.comparison
+            verdict = (f'{first} minus {second}: '
+                       f'{_with_interval(decides)} over '
+                       f'{decides["seeds"]} seeds.') if decides else \
+                f'{first} and {second} share no finished seed yet.'
+            parts.append((case['case'] or study.name, rows, verdict))
+    return parts
+
+
+def markdown(study: Study, summary: dict[str, Any], command: str,
+             figure: str) -> str:
+    """Question, tables, figure and reading, for a page.
+
+    Args:
+        study (Study): The study.
+        summary (dict): What :func:`summarize_study` returns.
+        command (str): What runs the study.
+        figure (str): Where the figure lies, as seen from the page.
+    """
+    blocks = [study.question, f'```bash\n{command}\n```']
+    if not summary['finished']:
+        return '\n\n'.join([*blocks, 'No run is finished yet.'])
+    blocks += [markdown_of(f'**{title}**', rows, f'**Decides:** {verdict}')
+               .strip() for title, rows, verdict in tables(study, summary)]
+    blocks += [f'![seeds, means and curves]({figure})', LEGEND]
+    if summary['finished'] < summary['runs']:
+        blocks.append(f'{summary["finished"]} of {summary["runs"]} runs are '
+                      'finished.')
+    blocks.append(f'Machine: {"; ".join(summary["machines"])}.')
+    if study.reading:
+        blocks.append(f'**Reading:** {study.reading}')
+    return '\n\n'.join(blocks)
+
+
+def print_report(study: Study) -> None:
+    """Prints the tables."""
+    terminal = console()
+    summary = summarize_study(study)
+    for title, rows, verdict in tables(study, summary):
+        terminal.print(table_of(title, rows, verdict), '')
+    terminal.print(LEGEND, f'{summary["finished"]} of {summary["runs"]} runs '
+                   f'are finished. Written to {study.results}: table.md, '
+                   'summary.json, figure.png.', sep='\n', markup=False)
+
+
+def write_report(study: Study) -> None:
+    """Writes table.md, summary.json and figure.png into the results."""
+    summary = summarize_study(study)
+    path = Path(os.path.relpath(study.path)).as_posix()
+    write(study.results / 'table.md', markdown(
+        study, summary, f'python tools/study.py {path}', 'figure.png') + '\n')
+    write(study.results / 'summary.json', json.dumps(summary, indent=1) + '\n')
+    draw(study, summary)
+
+
+def draw(study: Study, summary: dict[str, Any]) -> None:
+    """Draws for each case seeds with intervals, and curves over the cost."""
+    cases = [case for case in summary['cases'] if case['rows']]
+    height = 1.2 + 0.35 * len(study.settings)
+    figure = Figure(figsize=(11, max(3., height) * len(cases)),
+                    layout='constrained')
+    grid = figure.subplots(len(cases), 2, squeeze=False)
+    colors = {setting: f'C{i % 10}' for i, setting in
+              enumerate(study.settings)}
+    panels: tuple[Callable[[Axes, Any, str, int], None], ...] = (
+        _draw_seeds, _draw_curve)
+    for axes, case in zip(grid, cases):
+        for axis, panel in zip(axes, panels):
+            for place, row in enumerate(case['rows']):
+                panel(axis, row, colors[row['setting']], place)
+            axis.set_title(case['case'], fontsize=10)
+            axis.grid(alpha=0.3)
+        axes[0].set_yticks(range(len(case['rows'])), [
+            row['setting'] for row in case['rows']], fontsize=8)
+        axes[0].set_ylim(len(case['rows']) - 0.5, -0.5)
+        axes[0].set_xlabel(f'{study.metric} [%]: seeds, mean, 95 % interval')
+        axes[1].set_xlabel('cost in SGD steps')
+        axes[1].set_ylabel(f'{study.metric} [%], mean of seeds')
+    part = study.results / 'figure.part.png'
+    figure.savefig(part, dpi=100)
+    part.replace(study.results / 'figure.png')
+
+
+def _draw_seeds(axis: Axes, row: Any, color: str, place: int) -> None:
+    values = list(row['values'].values())
+    axis.plot(values, [place] * len(values), '.', color=color, alpha=0.5)
+    low, high = row['interval'] or (row['mean'], row['mean'])
+    axis.errorbar(row['mean'], place, fmt='o', color=color, capsize=4,
+                  xerr=[[row['mean'] - low], [high - row['mean']]])
+
+
+def _draw_curve(axis: Axes, row: Any, color: str, place: int) -> None:
+    axis.plot(*zip(*row['curve']), color=color,
+              linestyle=('-', '--', ':')[place // 10 % 3])

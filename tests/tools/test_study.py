@@ -1,0 +1,544 @@
+"""Studies: what is trained, what is kept, and what is made of it."""
+
+import fcntl
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ausam_mm.tooling import trainings
+from ausam_mm.tooling.studies import Run, read_study
+from ausam_mm.tooling.study_report import (
+    difference,
+    markdown,
+    speed_up,
+    summarize_study,
+    write_report,
+)
+from ausam_mm.tooling.trainings import Trainings, measure
+from tools import study as tool
+
+from .test_tools import PLAIN, ROOT, data, run  # noqa: F401
+
+CIFAR = ROOT / 'configs/classification/cifar10'
+TOOL = ROOT / 'tools' / 'study.py'
+STUDY = f"""
+question = 'Does it help?'
+config = {str(PLAIN)!r}
+settings = {{
+    'SGD': {{}},
+    'SAM': dict(optim_wrapper=dict(type='SAM', rho=0.1)),
+}}
+seeds = (0, 1)
+metric = 'accuracy/top1'
+comparison = ('SAM', 'SGD')
+"""
+# What stands in for tools/train.py: it writes a log, or does what the file
+# 'behavior' says.
+TRAIN = """
+import json, os, sys
+from pathlib import Path
+folder = Path(sys.argv[sys.argv.index('--work-dir') + 1])
+with open('started', 'a') as file:
+    print(folder.name, os.environ['OMP_NUM_THREADS'],
+          os.environ['CUDA_VISIBLE_DEVICES'], file=file)
+lines = [dict(loss=1, step=1, time=2), dict(step=1, accuracy=40.)]
+behavior = Path('behavior')
+if behavior.exists():
+    exec(behavior.read_text())
+log = folder / '1' / 'vis_data' / 'scalars.json'
+log.parent.mkdir(parents=True)
+log.write_text('\\n'.join(map(json.dumps, lines)))
+"""
+
+
+def write(folder, text=STUDY, **changes):
+    for old, new in changes.values():
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / 'some.py'
+    path.write_text(text)
+    return read_study(path)
+
+
+def fill(study, values, **more):
+    """Writes results: values by case, setting and seed."""
+    for (case, setting, seed), value in values.items():
+        one = Run(case, setting, seed)
+        study.write_result(one, dict(dict(
+            case=case, setting=setting, seed=seed, value=value, seconds=10,
+            fingerprint=study.fingerprint(study.config_of(one)),
+            sgd_steps=100, samples_loaded=800, samples_backpropagated=800,
+            machine='a machine', jobs=1,
+            curve=[dict(step=1, sgd_steps=100, seconds=10, value=value)]),
+            **more))
+
+
+def main(monkeypatch, *arguments):
+    monkeypatch.setattr('sys.argv', ['study.py', *map(str, arguments)])
+    tool.main()
+
+
+def test_a_setting_starts_from_the_options_of_its_config(tmp_path):
+    study = write(tmp_path, f"""
+question = ''
+config = {str(CIFAR / 'resnet18-c16_b128_cifar10-2000.py')!r}
+options = {{'train_cfg.max_epochs': 7, 'param_scheduler.T_max': 7}}
+settings = {{
+    'SGD': {{'train_cfg.max_epochs': 14}},
+    'AUSAM': dict(
+        config={str(CIFAR / 'resnet18-c16_ausam_b128_cifar10-2000.py')!r},
+        optim_wrapper=dict(alpha=(0.25, 0.75))),
+}}
+seeds = [3]
+metric = 'accuracy/top1'
+comparison = ('AUSAM', 'SGD')
+""")
+    cfg = study.config_of(Run('', 'AUSAM', 3))
+    optimizer = cfg.optim_wrapper.pop('optimizer')
+    assert dict(cfg.optim_wrapper) == dict(
+        type='AUSAM', rho=0.1, ramp_epochs=12, alpha=(0.25, 0.75))
+    assert optimizer.lr == 0.1 and cfg.randomness.seed == 3
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler.T_max == 7
+    plain = study.config_of(Run('', 'SGD', 3))
+    assert plain.optim_wrapper.type == 'OptimWrapper'
+    assert plain.train_cfg.max_epochs == 14
+
+
+def test_runs_can_be_resumed_exactly_whatever_the_config_keeps(tmp_path):
+    cfg = write(tmp_path).config_of(Run('', 'SAM', 0))
+    assert cfg.train_cfg.type == 'ExactResumeEpochBasedTrainLoop'
+    assert 'by_epoch' not in cfg.train_cfg
+    # MMEngine deletes before it writes: with one there may be none.
+    assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
+    cfg = write(tmp_path, iters=('seeds', 'options = dict(train_cfg=dict('
+                                 '_delete_=True, by_epoch=False, max_iters=9))'
+                                 '\nseeds')).config_of(Run('', 'SAM', 0))
+    assert cfg.train_cfg == dict(
+        type='ExactResumeIterBasedTrainLoop', max_iters=9)
+    cfg = write(tmp_path, own=('seeds', 'options = dict(train_cfg=dict('
+                               "_delete_=True, type='Mine'))"
+                               '\nseeds')).config_of(Run('', 'SAM', 0))
+    assert cfg.train_cfg == dict(type='Mine')
+
+
+def test_a_changed_setting_makes_its_own_runs_stale_and_no_others(tmp_path):
+    study = write(tmp_path)
+    fill(study, {('', setting, seed): 50. for setting in ('SGD', 'SAM')
+                 for seed in (0, 1)})
+
+    def there(**changes):
+        changed = write(tmp_path, **changes)
+        return [(one.setting, one.seed) for one in changed.runs()
+                if changed.result_of(one)]
+
+    everything = [('SGD', 0), ('SAM', 0), ('SGD', 1), ('SAM', 1)]
+    assert there() == everything
+    assert there(rho=('rho=0.1', 'rho=0.2')) == [('SGD', 0), ('SGD', 1)]
+    assert there(seeds=('(0, 1)', '(1, 2)')) == [('SGD', 1), ('SAM', 1)]
+    assert there(question=('help?', 'help at all?'), order=(
+        "('SAM', 'SGD')", "('SGD', 'SAM')")) == everything
+    assert there(metric=('top1', 'top5')) == []
+    assert there(all=('seeds', 'options = {"model.head.num_classes": 9}\n'
+                      'seeds')) == []
+
+
+@pytest.mark.parametrize('old,new,message', [
+    ("question = 'Does it help?'", '', "'question' is missing: write it as"),
+    ('seeds =', 'sead =', "'sead' is unknown: the names are question, "),
+    ('(0, 1)', '(0, 0)', r'seeds=\(0, 0\): write different integers'),
+    ('(0, 1)', '3', 'seeds=3: write different integers'),
+    ("('SAM', 'SGD')", "('SAM', 'Adam')",
+     "'Adam' is no setting: name one of 'SGD', 'SAM'"),
+    ("('SAM', 'SGD')", "'SAM'", "comparison='SAM': name two settings"),
+    ("'SGD': {}", "'SGD': 'SGD'", 'write a dict of options by name'),
+    ("'SGD': {}", "'SGD': {}, '(SGD)': {}",
+     'Two runs would have the files SGD-seed-0: give'),
+])
+def test_a_study_that_does_not_fit_together_is_refused(
+        old, new, message, tmp_path):
+    with pytest.raises(SystemExit, match=message):
+        write(tmp_path, change=(old, new))
+
+
+def test_names_with_an_underscore_and_imports_are_the_studys_own(tmp_path):
+    study = write(tmp_path, own=('question', 'import math\nfrom pathlib import'
+                                 ' Path\n_rho = 0.1\nquestion'))
+    assert study.question == 'Does it help?'
+
+
+@pytest.mark.parametrize('old,new,message', [
+    ('rho=0.1', 'rho=-1', "The setting 'SAM': rho=-1 is no radius"),
+    ("type='SAM'", "type='SAN'", "The setting 'SAM': .*SAN"),
+    (PLAIN.name, 'other.py', r'There is no config .*other\.py'),
+    ('seeds', 'options = dict(val_evaluator=None)\nseeds',
+     'The config of SGD, seed 0 has no val_evaluator: a study trains'),
+    ("'SGD': {}", "'SGD': {'train_cfg.max_epochs': dict(a=1)}",
+     'The options of SGD, seed 0 do not fit the config: max_epochs'),
+])
+def test_a_run_that_cannot_work_is_refused_before_any_training(
+        old, new, message, tmp_path, monkeypatch):
+    write(tmp_path, change=(old, new))
+    monkeypatch.setattr(Trainings, 'train_all', lambda *_: pytest.fail())
+    with pytest.raises(SystemExit, match=message):
+        main(monkeypatch, tmp_path / 'some.py')
+
+
+@pytest.mark.parametrize('arguments,message', [
+    (['other.py'], 'There is no study other.py'),
+    (['some.py', '--only', 'Adam'],
+     "--only 'Adam' is not in some.py: take 'SGD', 'SAM'"),
+    (['some.py', '--seeds', 7], '--seeds 7 is not in some.py: take 0, 1'),
+    (['some.py', '--report'], 'No run of some.py is finished'),
+])
+def test_bad_arguments_get_a_sentence(
+        arguments, message, tmp_path, monkeypatch):
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        main(monkeypatch, *arguments)
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    study = write(tmp_path)
+    path = study.results / 'runs' / 'SGD-seed-0.json'
+    path.parent.mkdir(parents=True)
+    for text in ('<<<<<<< HEAD', '[]', '{}'):
+        path.write_text(text)
+        with pytest.raises(SystemExit, match='SGD-seed-0.json is no result'):
+            study.result_of(Run('', 'SGD', 0))
+
+
+def test_list_prints_commands_that_train_a_run_each(
+        tmp_path, monkeypatch, capsys):
+    study = write(tmp_path, cases=('seeds', "cases = {'40 %': {}}\nseeds"))
+    fill(study, {('40 %', 'SGD', 0): 50.})
+    monkeypatch.chdir(tmp_path)
+    main(monkeypatch, 'some.py', '--list', '--seeds', 0)
+    (line, ) = capsys.readouterr().out.splitlines()
+    assert line == ("python study.py some.py --only SAM --seeds 0 --cases "
+                    "'40 %'")
+    main(monkeypatch, 'some.py', '--list')
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_an_interval_is_students(tmp_path):
+    first = {0: 51., 1: 54., 2: 50., 3: 57., 4: 53.}
+    second = {0: 50., 1: 50., 2: 50., 3: 50., 9: 90.}
+    found = difference(*({seed: dict(value=value) for seed, value in
+                          values.items()} for values in (first, second)), 2)
+    # Twice 1, 4, 0 and 7: mean 6, and t of 3 degrees of freedom is 3.182.
+    deviation = math.sqrt(((2 - 6)**2 + (8 - 6)**2 + 6**2 + (14 - 6)**2) / 3)
+    half = 3.182446 * deviation / 2
+    assert found['mean'] == 6 and found['seeds'] == 4
+    assert found['interval'] == pytest.approx([6 - half, 6 + half])
+    one = difference({0: dict(value=1.)}, {0: dict(value=3.)}, 1)
+    assert one == dict(mean=-2, interval=None, seeds=1)
+    assert difference({0: dict(value=1.)}, {1: dict(value=3.)}, 1) is None
+
+
+def test_speeds_of_other_machines_are_not_compared():
+    def result(seconds, machine='a', jobs=1):
+        return dict(seconds=seconds, machine=machine, jobs=jobs)
+
+    sam = {0: result(20), 1: result(30), 2: result(20), 3: result(20)}
+    assert speed_up({0: result(10), 1: result(10)}, sam) == 2.5
+    assert speed_up({0: result(10), 2: result(1, 'b'),
+                     3: result(1, jobs=2)}, sam) == 2
+    assert speed_up({2: result(1, 'b')}, sam) is None
+
+
+def test_a_run_is_measured_by_what_the_wrapper_counts():
+    records = [
+        dict(loss=1, step=1, time=2), dict(loss=1, step=2, time=3),
+        dict(step=1, score=0.5), dict(loss=1, step=3, time=4),
+        dict(step=2, score=0.25)]
+    found = measure(records, 'score', 10)
+    assert found == dict(
+        value=0.25, sgd_steps=3, seconds=9, samples_loaded=30,
+        samples_backpropagated=30, curve=[
+            dict(step=1, sgd_steps=2, seconds=5, value=0.5),
+            dict(step=2, sgd_steps=3, seconds=9, value=0.25)])
+    records[3].update({'ausam/sgd_steps': 5, 'ausam/samples_loaded': 28,
+                       'ausam/samples_backpropagated': 56})
+    found = measure(records, 'score', 10)
+    assert (found['sgd_steps'], found['samples_loaded'],
+            found['samples_backpropagated']) == (5, 28, 56)
+
+
+def test_a_report_has_a_table_for_each_case_and_what_decides(tmp_path):
+    study = write(tmp_path, cases=(
+        'seeds', "cases = {'easy': {}, 'hard': {}}\n"
+        "reading = 'It helps.'\nseeds"))
+    fill(study, {('easy', 'SGD', 0): 50., ('easy', 'SGD', 1): 52.,
+                 ('easy', 'SAM', 0): 53., ('easy', 'SAM', 1): 56.,
+                 ('hard', 'SGD', 0): 20.})
+    summary = summarize_study(study)
+    text = markdown(study, summary, 'COMMAND', 'x/figure.png')
+    # 3 and 4: mean 3.5, and t of one degree of freedom is 12.706.
+    assert ('| SAM | 54.50 | +3.50 [-2.85, +9.85] | 2 | 100 | 10 | 80 | 1.00 |'
+            in text)
+    assert '**Decides:** SAM minus SGD: +3.50 [-2.85, +9.85] over 2 seeds.' \
+        in text
+    assert 'SAM and SGD share no finished seed yet.' in text
+    assert '5 of 8 runs are finished.' in text and 'It helps.' in text
+    assert text.startswith('Does it help?\n\n```bash\nCOMMAND\n```\n\n**easy*')
+    assert '](x/figure.png)' in text and 'a machine, 1 side by side' in text
+    write_report(study)
+    saved = json.loads((study.results / 'summary.json').read_text())
+    assert saved['cases'][0]['decides']['mean'] == 3.5
+    assert '**hard**' in (study.results / 'table.md').read_text()
+    assert (study.results / 'figure.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """A study of four runs whose trainings take a moment, on a CPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr(trainings, 'visible_gpus', lambda: [])
+    (tmp_path / 'train.py').write_text(TRAIN)
+    study = write(tmp_path, metric=('accuracy/top1', 'accuracy'))
+
+    def make(jobs=1):
+        return Trainings(study, tmp_path / 'train.py', tmp_path / 'work',
+                         jobs)
+
+    return study, make
+
+
+def started():
+    return [line.split() for line in Path('started').read_text().splitlines()]
+
+
+def test_what_is_finished_is_not_trained_again(fake):
+    study, make = fake
+    fill(study, {('', 'SGD', 1): 50.})
+    for _ in range(2):
+        runs = make(jobs=2)
+        runs.train_all(study.runs())
+        assert not runs.failures
+    # Seed by seed, each with one thread.
+    assert sorted(started()[:2]) == [['SAM-seed-0', '1'], ['SGD-seed-0', '1']]
+    assert [line[0] for line in started()[2:]] == ['SAM-seed-1']
+    values = [study.result_of(one)['value'] for one in study.runs()]
+    assert values == [40, 40, 50, 40]
+
+
+def test_a_result_is_there_as_soon_as_its_run_is_finished(fake):
+    study, make = fake
+    Path('behavior').write_text(
+        "if 'SAM' in folder.name:\n"
+        "    lines.append(dict(step=2, accuracy=float(Path("
+        "'results/some/runs/SGD-seed-0.json').exists())))")
+    runs = make()
+    runs.train_all([Run('', 'SGD', 0), Run('', 'SAM', 0)])
+    assert study.result_of(Run('', 'SAM', 0))['value'] == 1
+
+
+def test_other_runs_go_on_where_one_fails(fake, capsys):
+    study, make = fake
+    Path('behavior').write_text("if 'SAM-seed-0' in folder.name: exit(3)")
+    runs = make()
+    runs.train_all(study.runs())
+    (failure, ) = runs.failures
+    assert failure == ('The training of SAM, seed 0 failed: the whole log is '
+                       f'{runs.folder(Run("", "SAM", 0)) / "output.txt"}.')
+    assert len(list((study.results / 'runs').iterdir())) == 3
+
+
+def test_a_metric_that_is_missing_is_named(fake):
+    study, make = fake
+    Path('behavior').write_text('lines[1] = dict(step=1, score=2.)')
+    runs = make()
+    runs.train_all([Run('', 'SGD', 0)])
+    assert "has no metric 'accuracy': set metric to one of" in \
+        runs.failures[0] and "'score'" in runs.failures[0]
+
+
+def test_a_run_killed_before_its_last_metric_is_trained_anew(fake):
+    study, make = fake
+    Path('behavior').write_text(
+        "if len(open('started').readlines()) == 1: del lines[1]")
+    runs = make()
+    runs.train_all([Run('', 'SGD', 0)])
+    assert not runs.failures and len(started()) == 2
+    assert study.result_of(Run('', 'SGD', 0))
+    Path('behavior').write_text('del lines[1]')  # for good
+    runs.train_all([Run('', 'SAM', 0)])
+    assert 'no metric after the last iteration' in runs.failures[0]
+    assert len(started()) == 4
+
+
+def test_a_run_that_another_process_trains_is_waited_for(fake, capsys):
+    study, make = fake
+    runs = make()
+    one = Run('', 'SGD', 0)
+    runs.work_dir.mkdir()
+    with open(f'{runs.folder(one)}.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert runs.start(one, 0) is None
+    assert 'waits for the process that trains it' in capsys.readouterr().out
+    # A training keeps the lock when the study is killed.
+    Path('behavior').write_text('import time; time.sleep(60)')
+    training = runs.start(one, 0)
+    training.lock.close()
+    try:
+        assert runs.start(one, 0) is None
+    finally:
+        training.process.kill()
+        training.process.wait()
+    Path('behavior').unlink()
+    runs.train_all([one])
+    assert study.result_of(one)
+
+
+def test_trainings_end_with_a_study_that_is_stopped(fake, monkeypatch):
+    study, make = fake
+    Path('behavior').write_text('import time; time.sleep(60)')
+    runs = make(jobs=2)
+    processes = []
+
+    def stop(seconds):
+        raise SystemExit(143)  # as the handler of SIGTERM does
+
+    def start(*arguments):
+        processes.append(Trainings.start(runs, *arguments).process)
+        return SimpleNamespace(process=processes[-1])
+
+    monkeypatch.setattr(trainings.time, 'sleep', stop)
+    monkeypatch.setattr(runs, 'start', start)
+    with pytest.raises(SystemExit):
+        runs.train_all(study.runs())
+    assert [process.poll() for process in processes] == [-signal.SIGTERM] * 2
+
+
+def test_a_run_under_way_goes_on_unless_it_was_changed(fake):
+    study, make = fake
+    one = Run('', 'SAM', 0)
+    checkpoint = make().folder(one) / 'epoch_1.pth'
+
+    def start(rho):
+        write(study.path.parent, rho=('rho=0.1', f'rho={rho}'))
+        runs = make()
+        runs.study = read_study(study.path)
+        training = runs.start(one, 0)
+        training.process.wait()
+        training.lock.close()
+        return checkpoint.exists()
+
+    Path('behavior').write_text("(folder / 'epoch_1.pth').touch(); exit(1)")
+    assert start(0.1)
+    Path('behavior').write_text('exit(1)')  # from here on writes nothing
+    assert start(0.1)
+    assert not start(0.2)
+
+
+def test_each_job_has_a_gpu_of_its_own(fake, monkeypatch):
+    study, make = fake
+    monkeypatch.setattr(trainings, 'visible_gpus', lambda: ['4', '6'])
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda i: f'GPU {i}')
+    monkeypatch.setenv('OMP_NUM_THREADS', '8')
+    make(jobs=2).train_all([Run('', 'SGD', 0), Run('', 'SAM', 0)])
+    assert sorted(line[1:] for line in started()) == [['8', '4'], ['8', '6']]
+    with pytest.raises(SystemExit, match='--jobs 3 needs a GPU each'):
+        make(jobs=3)
+
+
+def test_gpus_are_those_that_are_visible(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,6')
+    assert trainings.visible_gpus() == ['4', '6']
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
+    assert trainings.visible_gpus() == ['0', '1']
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    assert trainings.visible_gpus() == []
+
+
+@pytest.mark.parametrize('path', sorted(ROOT.glob('studies/*.py')),
+                         ids=lambda path: path.stem)
+def test_the_studies_here_fit_together(path):
+    study = read_study(path)
+    study.check()
+    assert study.question and study.config.startswith('../configs/')
+
+
+def test_the_study_of_the_docs_fits_together(tmp_path):
+    text = (ROOT / 'docs' / 'studies.md').read_text()
+    example = text.split('```python\n')[1].split('```')[0]
+    study = write(
+        tmp_path, example,
+        config=("'../configs/my_config.py'", repr(str(PLAIN))),
+        ausam=("'../configs/my_config_ausam.py'", repr(str(
+            CIFAR / 'resnet18-c16_ausam_b128_cifar10-2000.py'))))
+    study.check()
+    assert study.config_of(
+        Run('', 'SGD twice as long', 0)).train_cfg.max_epochs == 40
+
+
+@pytest.mark.slow
+def test_a_killed_study_ends_as_if_it_had_not_been(data, tmp_path):  # noqa: F811
+    study = write(tmp_path, STUDY.replace(
+        "'SAM': dict(optim_wrapper=dict(type='SAM', rho=0.1))",
+        "'AUSAM': dict(optim_wrapper=dict(type='AUSAM', warmup_iters=3, "
+        'alpha=(0.25, 0.75)))').replace("('SAM', 'SGD')", "('AUSAM', 'SGD')")
+        + """
+options = {
+    'train_dataloader.dataset.data_prefix': 'val',
+    'train_dataloader.batch_size': 71,
+    'train_cfg.max_epochs': 4,
+    'train_cfg.val_interval': 1,
+    'model.backbone.base_channels': 4,
+    'model.backbone.stem_channels': 4,
+    'model.head.in_channels': 32,
+}
+""")
+    command = (TOOL, study.path, '--work-dir', tmp_path / 'work')
+    ausam, results = Run('', 'AUSAM', 0), study.results / 'runs'
+    under_way = tmp_path / 'work' / ausam.name
+    # A session of its own, so that trainings are killed with the study.
+    process = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', *map(str, command)], cwd=data,
+        env=dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES=''),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True)
+    while not (under_way / 'epoch_2.pth').exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (finished, ) = results.iterdir()
+    time_of_first = finished.stat().st_mtime_ns
+
+    out = run(*command, cwd=data)
+    assert 'Decides' in (study.results / 'table.md').read_text()
+    assert '4 of 4 runs are finished' in out and 'AUSAM minus SGD' in out
+    assert finished.stat().st_mtime_ns == time_of_first
+    assert 'resumed epoch: ' in (under_way / 'output.txt').read_text()
+    result = study.result_of(ausam)
+    # 4 epochs of 5 batches; after 3 full ones 17 and 53 samples of 71.
+    assert result['samples_backpropagated'] == 2 * 3 * 71 + 17 * (17 + 53)
+    assert result['sgd_steps'] == round(
+        result['samples_backpropagated'] / 71)
+    assert study.result_of(Run('', 'SGD', 0))['samples_backpropagated'] == \
+        4 * 5 * 71
+
+    (results / f'{ausam.name}.json').unlink()
+    run(TOOL, study.path, '--work-dir', tmp_path / 'never', '--only', 'AUSAM',
+        '--seeds', 0, cwd=data)
+    again = study.result_of(ausam)
+    assert again['value'] == result['value']
+    final = [torch.load(tmp_path / name / ausam.name / 'epoch_4.pth',
+                        weights_only=False)['state_dict']
+             for name in ('work', 'never')]
+    for name, value in final[0].items():
+        assert torch.equal(value, final[1][name]), name
