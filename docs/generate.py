@@ -190,7 +190,7 @@ def blocks(page: Path) -> dict[str, Callable[[], str]]:
     }
     for name, kind in methods().items():
         writers[f'method {name}'] = partial(method_block, kind, page)
-    for path in sorted(ROOT.glob('studies/*.py')):
+    for path in sorted(ROOT.glob('studies/[!_]*.py')):
         writers[f'study {path.stem}'] = partial(study_block, path, page)
     return writers
 

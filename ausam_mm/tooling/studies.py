@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -215,7 +216,13 @@ def read_study(path: Path) -> Study:
     if not path.is_file():
         raise SystemExit(f'There is no study {path}: name a Python file, such '
                          'as studies/overfitting_cifar10.py.')
-    found = {name: value for name, value in runpy.run_path(str(path)).items()
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # it may import files beside it, as a script
+    try:
+        names = runpy.run_path(str(path))
+    finally:
+        sys.path.remove(folder)
+    found = {name: value for name, value in names.items()
              if not name.startswith('_') and not callable(value)
              and not isinstance(value, ModuleType)}
     known = [part.name for part in fields(Study) if part.name != 'path']

@@ -280,7 +280,7 @@ def test_a_batch_sampler_that_loads_the_selected_alone_is_refused(tmp_path):
 
 
 def test_a_loop_of_iterations_asks_for_iterations():
-    MessageHub.get_instance('no Runner')
+    MessageHub.get_instance('no Runner here')
     model = build()
     with pytest.raises(ValueError, match="With scores='gradient_norm' no sam"):
         model.train_step(batch(), wrap(

@@ -335,15 +335,15 @@ def test_a_loss_that_is_not_separable_is_refused_with_the_remedy():
 
 def record_perturbations(monkeypatch):
     """A list of the perturbations from now on."""
-    found, second = [], Step._second_pass
+    found, perturb = [], Step._perturb
 
-    def recorded(step, first, weight):
-        at_w = step.method.perturbation._buffers
+    def recorded(step):
+        at_w = [p.detach().clone() for p in step.params]
+        perturb(step)
         found.append(torch.cat([
-            (p - at_w[p]).flatten() for p in step.params]).detach())
-        second(step, first, weight)
+            (p.detach() - w).flatten() for p, w in zip(step.params, at_w)]))
 
-    monkeypatch.setattr(Step, '_second_pass', recorded)
+    monkeypatch.setattr(Step, '_perturb', recorded)
     return found
 
 
