@@ -45,6 +45,7 @@ def summary(*arguments, options=()):
         return json.load(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_loaded_and_trained_samples_are_counted_apart(tmp_path, num_workers):
     # The batches that a worker loads ahead of the first scores are whole, but

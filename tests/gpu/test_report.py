@@ -41,6 +41,7 @@ class Amp(CPUAmpOptimWrapper):
         super().__init__(**kwargs)
 
 
+@pytest.mark.slow
 def test_the_table_of_a_small_model_goes_into_the_page(
         device, tmp_path, monkeypatch, capsys):
     if device == 'cpu':

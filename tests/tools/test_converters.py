@@ -46,6 +46,7 @@ def files_in(folder):
                   for path in folder.rglob('*') if path.is_file())
 
 
+@pytest.mark.slow
 def test_cifar_from_an_npz_has_equally_many_of_each_class(tmp_path):
     image = np.frombuffer(jpeg(), np.uint8)
     arrays = dict(classes=np.array(['cat', 'dog']))

@@ -118,6 +118,7 @@ optim_wrapper = dict(type='AUSAM', rho=0.05, ramp_epochs=1,
     assert '"ausam/ratio_used": 0.5' in logs[0].read_text()
 
 
+@pytest.mark.slow
 def test_a_config_of_a_package_is_named_directly(data, tmp_path):  # noqa: F811
     options = [
         'train_dataloader.dataset.data_root=data/digits',

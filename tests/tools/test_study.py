@@ -477,8 +477,8 @@ def test_the_study_of_the_docs_fits_together(tmp_path):
     example = text.split('```python\n')[1].split('```')[0]
     study = write(
         tmp_path, example,
-        config=("'../configs/my_config.py'", repr(str(PLAIN))),
-        ausam=("'../configs/my_config_ausam.py'", repr(str(
+        config=("'../my_config.py'", repr(str(PLAIN))),
+        ausam=("'../my_config_ausam.py'", repr(str(
             CIFAR / 'resnet18-c16_ausam_b128_cifar10-2000.py'))))
     study.check()
     assert study.config_of(

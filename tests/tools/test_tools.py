@@ -17,10 +17,9 @@ ROOT = Path(__file__).parents[2]
 PLAIN = ROOT / 'configs/classification/digits/resnet18-c16_b64_digits.py'
 POSE = ROOT / 'configs/pose/figures'
 TRAININGS = [
-    (PLAIN, 'AUSAM'),
-    *(pytest.param(POSE / f'{name}_res18-c16_b64_figures-64x64.py', wrapper,
-                   marks=pytest.mark.slow)
-      for name, wrapper in (('heatmap', 'SAM'), ('simcc', 'AUSAM')))]
+    (PLAIN, 'AUSAM'), *(
+        (POSE / f'{name}_res18-c16_b64_figures-64x64.py', wrapper)
+        for name, wrapper in (('heatmap', 'SAM'), ('simcc', 'AUSAM')))]
 AUSAM = ('--optim-wrapper', 'AUSAM')
 
 
@@ -58,6 +57,7 @@ def test_figures_are_the_same_for_the_same_seed(data, tmp_path):
 @pytest.mark.parametrize(
     'config,wrapper', TRAININGS,
     ids=lambda value: getattr(value, 'stem', value))
+@pytest.mark.slow
 def test_configs_train_resume_and_test(config, wrapper, data, tmp_path):
     options = ['--optim-wrapper', wrapper, '--cfg-options',
                'default_hooks.logger.interval=1',
