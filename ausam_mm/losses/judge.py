@@ -85,7 +85,12 @@ def judge(full: PassRecord, parts: list[PassRecord],
             batched)
         for each in (term, *same):
             each.reduction = calls[term.key]
-    return Verdict(calls, _has_outside(full, parts), _spread(full))
+    # A part of which all labels are ignored is NaN, and tells nothing.
+    finite = [part for part in parts
+              if part.total is not None and part.total.isfinite()]
+    tells = len(finite) > 0 or not parts
+    return Verdict(calls, not tells or _has_outside(full, finite),
+                   tells and _spread(full))
 
 
 def fits(term: Term, of_module: str, sums: list[float]) -> bool:

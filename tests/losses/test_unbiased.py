@@ -7,7 +7,7 @@ all selections of a systematic sample, weighted by their probabilities.
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -90,6 +90,9 @@ def selections(pi):
 
 @given(parts=PARTS, extras=EXTRAS, seed=st.integers(0, 99),
        scores=st.lists(st.floats(0.1, 1.), min_size=SIZE, max_size=SIZE))
+# Of a part of the first batch all labels are ignored.
+@example(parts=[('ignoring', 0, 1., 'fc')], extras=['decay'], seed=1,
+         scores=[1.] * SIZE)
 @settings(max_examples=30, deadline=None)
 def test_the_expected_gradient_is_the_batchs(parts, extras, seed, scores):
     modules = {name: make_module() for name, make_module in MODULES.items()
