@@ -14,21 +14,17 @@ _PIPELINE = [
     dict(type='PackInputs')
 ]
 OPTIONS = {
-    # Two stages of two blocks, 32 and 64 channels.
-    'model.backbone.base_channels': 32,
-    'model.backbone.stem_channels': 32,
+    # Two stages of two blocks, 16 and 32 channels.
     'model.backbone.num_stages': 2,
     'model.backbone.strides': (1, 2),
     'model.backbone.dilations': (1, 1),
     'model.backbone.out_indices': (1, ),
-    'model.head.in_channels': 64,
+    'model.head.in_channels': 32,
     'model.head.loss': dict(type='CrossEntropyLoss', _delete_=True),
-    'train_dataloader.batch_size': 64,
     'val_dataloader.dataset.pipeline': _PIPELINE,
     'test_dataloader.dataset.pipeline': _PIPELINE,
-    'optim_wrapper.optimizer.lr': 0.1,
     'train_cfg.max_epochs': 40,
-    'train_cfg.val_interval': 10,
+    'train_cfg.val_interval': 2,
     'param_scheduler.T_max': 40,
 }
 _DIGITS = dict(
@@ -45,7 +41,9 @@ def wrong_labels(percent):
         ratio=percent / 100, kind='uniform', seed=0)))
 
 
-def wrapper(weight_decay, **options):
-    """A setting: weight decay, and the wrapper's type and options."""
-    return dict(optim_wrapper=dict(
-        optimizer=dict(weight_decay=weight_decay), **options))
+def wrapper(weight_decay, lr=0.1, batch_size=64, **options):
+    """A setting: of SGD, or of the wrapper whose options are given."""
+    return dict(
+        train_dataloader=dict(batch_size=batch_size),
+        optim_wrapper=dict(
+            optimizer=dict(lr=lr, weight_decay=weight_decay), **options))

@@ -34,4 +34,4 @@ seeds = (0, 1, 2, 3, 4)
 
 metric = 'accuracy/top1'
 baseline = 'SGD, tuned'
-comparison = ('AUSAM (0.5)', 'SGD, tuned')
+comparisons = [('AUSAM (0.5)', 'SGD, tuned')]

@@ -29,4 +29,4 @@ settings = {
 seeds = (0, 1)
 
 metric = 'accuracy/top1'
-comparison = ('the loader', 'the step')
+comparisons = [('the loader', 'the step')]

@@ -44,4 +44,4 @@ seeds = (0, 1, 2, 3, 4)
 
 metric = 'accuracy/top1'
 baseline = 'SGD'
-comparison = ('AUSAM (0.25, 0.75)', 'SGD')
+comparisons = [('AUSAM (0.25, 0.75)', 'SGD')]

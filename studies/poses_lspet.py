@@ -25,4 +25,4 @@ seeds = (0, )
 
 metric = 'PCK'
 factor = 100
-comparison = ('AUSAM (0.25, 0.75)', 'Adam')
+comparisons = [('AUSAM (0.25, 0.75)', 'Adam')]

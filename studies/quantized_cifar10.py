@@ -32,4 +32,4 @@ settings = {
 seeds = (0, 1)
 
 metric = 'accuracy/top1'
-comparison = ('AUSAM (0.25, 0.75)', 'SGD')
+comparisons = [('AUSAM (0.25, 0.75)', 'SGD')]

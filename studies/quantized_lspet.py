@@ -32,4 +32,4 @@ seeds = (0, )
 
 metric = 'PCK'
 factor = 100
-comparison = ('AUSAM (0.5)', 'Adam')
+comparisons = [('AUSAM (0.5)', 'Adam')]

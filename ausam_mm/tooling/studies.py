@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,8 +62,8 @@ class Study:
             seed have the same initial weights, order of data and
             augmentations, so that differences are taken seed by seed.
         metric (str): The metric of the last validation.
-        comparison (tuple[str, str]): The two settings that decide: the
-            first minus the second.
+        comparisons (Sequence[tuple[str, str]]): The pairs of settings that
+            decide, each the first minus the second.
         baseline (str, optional): The setting that all differences are to.
             Defaults to None, for the first one.
         cases (dict[str, dict]): Options under which all settings are
@@ -83,7 +84,7 @@ class Study:
     settings: dict[str, Options]
     seeds: Sequence[int]
     metric: str
-    comparison: tuple[str, str]
+    comparisons: Sequence[tuple[str, str]]
     baseline: str | None = None
     cases: dict[str, Options] = field(default_factory=lambda: {'': {}})
     options: Options = field(default_factory=dict)
@@ -105,10 +106,12 @@ class Study:
             f'seeds={self.seeds!r}: write different integers, such as '
             '(0, 1, 2).')
         require(
-            isinstance(self.comparison, tuple) and len(self.comparison) == 2,
-            f'comparison={self.comparison!r}: name two settings, the first '
-            'minus the second decides.')
-        for setting in (*self.comparison, self.reference):
+            isinstance(self.comparisons, (tuple, list)) and self.comparisons
+            and all(isinstance(pair, tuple) and len(pair) == 2
+                    for pair in self.comparisons),
+            f'comparisons={self.comparisons!r}: write pairs of settings, such '
+            "as [('SAM', 'SGD')]; each is the first minus the second.")
+        for setting in (*chain(*self.comparisons), self.reference):
             require(
                 setting in self.settings, f'{setting!r} is no setting: name '
                 f'one of {", ".join(map(repr, self.settings))}.')

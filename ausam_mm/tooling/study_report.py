@@ -20,9 +20,12 @@ Seeds = dict[int, Result]
 LEGEND = (
     'Means over seeds. Difference: seed by seed, with the 95 % interval of '
     "Student's t. SGD steps: the cost, all passes counted, in steps of SGD on "
-    'full batches. Seconds: training without validation. Speed-up: over the '
-    'setting SAM, where both were trained on the same machine, with as many '
-    'trainings side by side.')
+    'full batches. Seconds: training without validation. Cost: steps, and '
+    'seconds in brackets, in those of the setting that differences are to. '
+    'Speed-up: over the setting SAM. Seconds are compared where both were '
+    'trained on the same machine, with as many trainings side by side. Best '
+    'epoch: the best validation of each training, which no one can choose '
+    'without clean labels.')
 
 
 def interval(values: Sequence[float]) -> list[float] | None:
@@ -52,13 +55,13 @@ def difference(first: Seeds, second: Seeds, factor: float) -> Result | None:
                 seeds=len(values))
 
 
-def speed_up(one: Seeds, sam: Seeds) -> float | None:
-    """SAM's seconds to a setting's, the mean over seeds."""
-    ratios = [sam[seed]['seconds'] / result['seconds']
-              for seed, result in one.items() if seed in sam and all(
-                  sam[seed][key] == result[key] for key in
+def time_ratio(first: Seeds, second: Seeds) -> float | None:
+    """Seconds of the first to the second's, the median over seeds."""
+    ratios = [result['seconds'] / second[seed]['seconds']
+              for seed, result in first.items() if seed in second and all(
+                  second[seed][key] == result[key] for key in
                   ('machine', 'jobs'))]
-    return statistics.mean(ratios) if ratios else None
+    return statistics.median(ratios) if ratios else None
 
 
 def summarize_study(study: Study) -> dict[str, Any]:
@@ -74,14 +77,14 @@ def summarize_study(study: Study) -> dict[str, Any]:
     for case, by_setting in results.items():
         rows = [_row(study, setting, by_setting)
                 for setting, seeds in by_setting.items() if seeds]
-        first, second = study.comparison
-        cases.append(dict(case=case, rows=rows, decides=difference(
-            by_setting[first], by_setting[second], study.factor)))
+        cases.append(dict(case=case, rows=rows, decides=[
+            difference(by_setting[first], by_setting[second], study.factor)
+            for first, second in study.comparisons]))
     there = [result for by_setting in results.values()
              for seeds in by_setting.values() for result in seeds.values()]
     return dict(
         study=study.name, question=study.question, metric=study.metric,
-        comparison=list(study.comparison), baseline=study.reference,
+        comparisons=[*map(list, study.comparisons)], baseline=study.reference,
         finished=len(there), runs=len(list(study.runs())), cases=cases,
         machines=sorted({
             f'{result["machine"]}, {result["jobs"]} side by side'
@@ -96,14 +99,22 @@ def _row(study: Study, setting: str,
     mean = {key: statistics.mean(result[key] for result in seeds.values())
             for key in ('sgd_steps', 'seconds', 'samples_loaded',
                         'samples_backpropagated')}
+    reference = by_setting[study.reference]
+    cost = [result['sgd_steps'] / reference[seed]['sgd_steps']
+            for seed, result in seeds.items() if seed in reference]
     return dict(
         setting=setting, values=values,
         mean=statistics.mean(values.values()),
         interval=interval(list(values.values())),
+        best_epoch=study.factor * statistics.mean(
+            max(point['value'] for point in result['curve'])
+            for result in seeds.values()),
         difference=None if setting == study.reference else difference(
-            seeds, by_setting[study.reference], study.factor),
-        **mean, images_per_second=mean['samples_loaded'] / mean['seconds'],
-        speed_up_over_sam=speed_up(seeds, by_setting.get('SAM', {})),
+            seeds, reference, study.factor),
+        **mean, cost=statistics.mean(cost) if cost else None,
+        time=time_ratio(seeds, reference),
+        images_per_second=mean['samples_loaded'] / mean['seconds'],
+        speed_up_over_sam=time_ratio(by_setting.get('SAM', {}), seeds),
         curve=_curve(study, list(seeds.values())))
 
 
@@ -139,23 +150,31 @@ def tables(study: Study, summary: dict[str, Any]) -> list[Parts]:
                 f'{study.metric}\n[%]': f'{row["mean"]:.2f}',
                 f'difference to\n{study.reference}':
                 _with_interval(row['difference']),
+                'best\nepoch': f'{row["best_epoch"]:.2f}',
                 'seeds': f'{len(row["values"])}',
                 'SGD\nsteps': f'{row["sgd_steps"]:,.0f}',
                 'seconds': f'{row["seconds"]:,.0f}',
+                'cost': _cost(row),
                 'images/s': f'{row["images_per_second"]:,.0f}'}
             if 'SAM' in study.settings:
                 ratio = row['speed_up_over_sam']
                 cells['speed-up'] = f'{ratio:.2f}' if ratio else ''
             rows.append(cells)
         if rows:
-            decides = case['decides']
-            first, second = study.comparison
-            verdict = (f'{first} minus {second}: '
-                       f'{_with_interval(decides)} over '
-                       f'{decides["seeds"]} seeds.') if decides else \
-                f'{first} and {second} share no finished seed yet.'
-            parts.append((case['case'] or study.name, rows, verdict))
+            verdict = '; '.join(
+                f'{first} minus {second} {_with_interval(value)} over '
+                f'{value["seeds"]} seeds' if value else
+                f'{first} and {second} share no finished seed yet'
+                for (first, second), value in zip(
+                    study.comparisons, case['decides']))
+            parts.append((case['case'] or study.name, rows, f'{verdict}.'))
     return parts
+
+
+def _cost(row: dict[str, Any]) -> str:
+    """Steps to the baseline's, and seconds in brackets."""
+    text = f'{row["cost"]:.2f}' if row['cost'] else ''
+    return text + (f' ({row["time"]:.2f})' if row['time'] else '')
 
 
 def markdown(study: Study, summary: dict[str, Any], command: str,

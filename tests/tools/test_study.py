@@ -19,8 +19,8 @@ from ausam_mm.tooling.studies import Run, read_study
 from ausam_mm.tooling.study_report import (
     difference,
     markdown,
-    speed_up,
     summarize_study,
+    time_ratio,
     write_report,
 )
 from ausam_mm.tooling.trainings import Trainings, measure
@@ -39,7 +39,7 @@ settings = {{
 }}
 seeds = (0, 1)
 metric = 'accuracy/top1'
-comparison = ('SAM', 'SGD')
+comparisons = [('SAM', 'SGD')]
 """
 # What stands in for tools/train.py: it writes a log, or does what the file
 # 'behavior' says.
@@ -100,7 +100,7 @@ settings = {{
 }}
 seeds = [3]
 metric = 'accuracy/top1'
-comparison = ('AUSAM', 'SGD')
+comparisons = [('AUSAM', 'SGD')]
 """)
     cfg = study.config_of(Run('', 'AUSAM', 3))
     optimizer = cfg.optim_wrapper.pop('optimizer')
@@ -158,7 +158,8 @@ def test_a_changed_setting_makes_its_own_runs_stale_and_no_others(tmp_path):
     ('(0, 1)', '3', 'seeds=3: write different integers'),
     ("('SAM', 'SGD')", "('SAM', 'Adam')",
      "'Adam' is no setting: name one of 'SGD', 'SAM'"),
-    ("('SAM', 'SGD')", "'SAM'", "comparison='SAM': name two settings"),
+    ("[('SAM', 'SGD')]", "('SAM', 'SGD')",
+     r"comparisons=\('SAM', 'SGD'\): write pairs of settings"),
     ("'SGD': {}", "'SGD': 'SGD'", 'write a dict of options by name'),
     ("'SGD': {}", "'SGD': {}, '(SGD)': {}",
      'Two runs would have the files SGD-seed-0: give'),
@@ -250,10 +251,10 @@ def test_speeds_of_other_machines_are_not_compared():
         return dict(seconds=seconds, machine=machine, jobs=jobs)
 
     sam = {0: result(20), 1: result(30), 2: result(20), 3: result(20)}
-    assert speed_up({0: result(10), 1: result(10)}, sam) == 2.5
-    assert speed_up({0: result(10), 2: result(1, 'b'),
-                     3: result(1, jobs=2)}, sam) == 2
-    assert speed_up({2: result(1, 'b')}, sam) is None
+    assert time_ratio(sam, {0: result(10), 1: result(10)}) == 2.5
+    assert time_ratio(sam, {0: result(10), 2: result(1, 'b'),
+                            3: result(1, jobs=2)}) == 2
+    assert time_ratio(sam, {2: result(1, 'b')}) is None
 
 
 def test_a_run_is_measured_by_what_the_wrapper_counts():
@@ -277,24 +278,30 @@ def test_a_run_is_measured_by_what_the_wrapper_counts():
 def test_a_report_has_a_table_for_each_case_and_what_decides(tmp_path):
     study = write(tmp_path, cases=(
         'seeds', "cases = {'easy': {}, 'hard': {}}\n"
-        "reading = 'It helps.'\nseeds"))
+        "reading = 'It helps.'\nseeds"), pairs=(
+            "('SAM', 'SGD')]", "('SAM', 'SGD'), ('SGD', 'SAM')]"))
     fill(study, {('easy', 'SGD', 0): 50., ('easy', 'SGD', 1): 52.,
-                 ('easy', 'SAM', 0): 53., ('easy', 'SAM', 1): 56.,
                  ('hard', 'SGD', 0): 20.})
+    fill(study, {('easy', 'SAM', 0): 53., ('easy', 'SAM', 1): 56.},
+         sgd_steps=200, seconds=30, curve=[
+             dict(step=step, sgd_steps=step, seconds=step, value=value)
+             for step, value in ((1, 70.), (2, 54.))])
     summary = summarize_study(study)
     text = markdown(study, summary, 'COMMAND', 'x/figure.png')
     # 3 and 4: mean 3.5, and t of one degree of freedom is 12.706.
-    assert ('| SAM | 54.50 | +3.50 [-2.85, +9.85] | 2 | 100 | 10 | 80 | 1.00 |'
-            in text)
-    assert '**Decides:** SAM minus SGD: +3.50 [-2.85, +9.85] over 2 seeds.' \
+    assert ('| SAM | 54.50 | +3.50 [-2.85, +9.85] | 70.00 | 2 | 200 | 30 | '
+            '2.00 (3.00) | 27 | 1.00 |' in text)
+    assert '| 51.00 |  | 51.00 | 2 | 100 | 10 | 1.00 (1.00) | 80 | 3.00 |' \
         in text
-    assert 'SAM and SGD share no finished seed yet.' in text
+    assert '**Decides:** SAM minus SGD +3.50 [-2.85, +9.85] over 2 seeds; ' \
+        'SGD minus SAM -3.50 [-9.85, +2.85] over 2 seeds.' in text
+    assert 'SAM and SGD share no finished seed yet; SGD' in text
     assert '5 of 8 runs are finished.' in text and 'It helps.' in text
     assert text.startswith('Does it help?\n\n```bash\nCOMMAND\n```\n\n**easy*')
     assert '](x/figure.png)' in text and 'a machine, 1 side by side' in text
     write_report(study)
     saved = json.loads((study.results / 'summary.json').read_text())
-    assert saved['cases'][0]['decides']['mean'] == 3.5
+    assert saved['cases'][0]['decides'][0]['mean'] == 3.5
     assert '**hard**' in (study.results / 'table.md').read_text()
     assert (study.results / 'figure.png').read_bytes().startswith(b'\x89PNG')
 
