@@ -12,7 +12,6 @@ question = (
     'best weight decay? The settings come from label_noise_digits_tuning.py.')
 
 config = _digits.CONFIG
-options = _digits.OPTIONS
 cases = {f'{percent} % wrong labels': _digits.wrong_labels(percent)
          for percent in (40, 20, 60, 0)}
 

@@ -14,13 +14,14 @@ question = (
     'here.')
 
 config = _digits.CONFIG
-options = _digits.OPTIONS
 cases = {'40 % wrong labels': _digits.wrong_labels(40)}
 
 _decays = (5e-4, 5e-3, 2e-2)
-_rhos = (0.1, 0.3, 0.5)
 _sgd = [*itertools.product(_decays, (0.03, 0.1, 0.3), (32, 64, 128)),
         (1e-2, 0.1, 64), (3e-2, 0.1, 64)]
+# The usual learning rate and batch, and those that suit SGD.
+_others = [*itertools.product(_decays, (0.1, ), (64, ), (0.1, 0.3, 0.5)),
+           *itertools.product((5e-3, ), (0.3, ), (32, ), (0.05, 0.1, 0.3))]
 # The ramp is the paper's share of the training: 30 epochs of 200.
 _methods = {
     'SAM': dict(type='SAM'),
@@ -32,13 +33,13 @@ _methods = {
 settings = {
     **{f'SGD wd={decay:g} lr={lr} batch={batch}':
        _digits.wrapper(decay, lr, batch) for decay, lr, batch in _sgd},
-    **{f'{name} wd={decay:g} rho={rho}':
-       _digits.wrapper(decay, rho=rho, **method)
-       for (name, method), decay, rho in itertools.product(
-           _methods.items(), _decays, _rhos)},
+    **{f'{name} wd={decay:g} lr={lr} batch={batch} rho={rho}':
+       _digits.wrapper(decay, lr, batch, rho=rho, **method)
+       for (name, method), (decay, lr, batch, rho) in itertools.product(
+           _methods.items(), _others)},
 }
 seeds = (10, 11)
 
 metric = 'accuracy/top1'
 baseline = 'SGD wd=0.0005 lr=0.1 batch=64'
-comparisons = [('SAM wd=0.0005 rho=0.3', baseline)]
+comparisons = [('SAM wd=0.0005 lr=0.1 batch=64 rho=0.3', baseline)]

@@ -54,6 +54,7 @@ class Study:
 
     Args:
         path (Path): The study's file.
+        results (Path): The folder of the results.
         question (str): What the study asks.
         config (str): The config that settings start from.
         settings (dict[str, dict]): Options of each setting by its name. The
@@ -79,6 +80,7 @@ class Study:
         ValueError: If parts do not fit together.
     """
     path: Path
+    results: Path
     question: str
     config: str
     settings: dict[str, Options]
@@ -129,11 +131,6 @@ class Study:
     def reference(self) -> str:
         """The setting that differences are to."""
         return self.baseline or next(iter(self.settings))
-
-    @property
-    def results(self) -> Path:
-        """The folder of the results, which is meant to be committed."""
-        return self.path.parent / 'results' / self.name
 
     def runs(self) -> Iterator[Run]:
         """All runs, seed by seed: a study that is stopped early is fair."""
@@ -207,11 +204,16 @@ class Study:
         write(self.results / 'runs' / f'{run.name}.json', f'{{\n{lines}\n}}\n')
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, results: Path | None = None) -> Study:
     """The study of a file.
 
     Other names than those of :class:`Study`'s arguments begin with ``_``, or
     are imported modules, classes and functions.
+
+    Args:
+        path (Path): The file.
+        results (Path, optional): The folder of the results. Defaults to
+            None, for results/<study> beside the file, to be committed.
 
     Raises:
         SystemExit: If there is no such file, or it is not a study.
@@ -228,7 +230,7 @@ def read_study(path: Path) -> Study:
     found = {name: value for name, value in names.items()
              if not name.startswith('_') and not callable(value)
              and not isinstance(value, ModuleType)}
-    known = [part.name for part in fields(Study) if part.name != 'path']
+    known = [part.name for part in fields(Study)][2:]
     try:
         for name in found:
             require(name in known, f'{name!r} is unknown: the names are '
@@ -236,7 +238,8 @@ def read_study(path: Path) -> Study:
         for name in known[:known.index('baseline')]:
             require(name in found, f'{name!r} is missing: write it as in '
                     'studies/overfitting_cifar10.py.')
-        return Study(path, **found)
+        return Study(path, results or path.parent / 'results' / path.stem,
+                     **found)
     except ValueError as error:
         raise SystemExit(f'{path}: {error}') from error
 

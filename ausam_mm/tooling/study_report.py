@@ -202,15 +202,23 @@ def markdown(study: Study, summary: dict[str, Any], command: str,
     return '\n\n'.join(blocks)
 
 
-def print_report(study: Study) -> None:
-    """Prints the tables."""
+def print_report(study: Study, legend: bool = True) -> None:
+    """Prints the tables.
+
+    Args:
+        study (Study): The study.
+        legend (bool): Whether to say what the columns are. Defaults to True.
+    """
     terminal = console()
     summary = summarize_study(study)
     for title, rows, verdict in tables(study, summary):
         terminal.print(table_of(title, rows, verdict), '')
-    terminal.print(LEGEND, f'{summary["finished"]} of {summary["runs"]} runs '
-                   f'are finished. Written to {study.results}: table.md, '
-                   'summary.json, figure.png.', sep='\n', markup=False)
+    if legend:
+        terminal.print(LEGEND, markup=False)
+    terminal.print(
+        f'{summary["finished"]} of {summary["runs"]} runs are finished. '
+        f'Written to {study.results}: table.md, summary.json, figure.png.',
+        markup=False)
 
 
 def write_report(study: Study) -> None:
