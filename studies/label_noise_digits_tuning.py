@@ -23,11 +23,16 @@ _sgd = [*itertools.product(_decays, (0.03, 0.1, 0.3), (32, 64, 128)),
 _others = [*itertools.product(_decays, (0.1, ), (64, ), (0.1, 0.3, 0.5)),
            *itertools.product((5e-3, ), (0.3, ), (32, ), (0.05, 0.1, 0.3))]
 # The ramp is the paper's share of the training: 30 epochs of 200.
+_ausam = dict(type='AUSAM', alpha=0.5, ramp_epochs=6)
+_pair = dict(_ausam, alpha=(0.25, 0.75))
 _methods = {
     'SAM': dict(type='SAM'),
-    'AUSAM (0.5)': dict(type='AUSAM', alpha=0.5, ramp_epochs=6),
-    'AUSAM (0.25, 0.75)': dict(
-        type='AUSAM', alpha=(0.25, 0.75), ramp_epochs=6),
+    'AUSAM (0.5)': _ausam,
+    'AUSAM (0.25, 0.75)': _pair,
+    'AUSAM, low (0.5)': dict(_ausam, favor='low'),
+    'AUSAM, low (0.25, 0.75)': dict(_pair, favor='low'),
+    'uniform (0.5)': dict(_ausam, scores='uniform'),
+    'uniform (0.25, 0.75)': dict(_pair, scores='uniform'),
     'SplitSAM': dict(type='SplitSAM'),
 }
 settings = {
