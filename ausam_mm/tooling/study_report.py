@@ -20,8 +20,9 @@ Seeds = dict[int, Result]
 LEGEND = (
     'Means over seeds. Difference: seed by seed, with the 95 % interval of '
     "Student's t. SGD steps: the cost, all passes counted, in steps of SGD on "
-    'full batches. Seconds: training without validation. Cost: steps, and '
-    'seconds in brackets, in those of the setting that differences are to. '
+    'full batches. Seconds: training without validation. Cost: steps times '
+    'batch size, and seconds in brackets, in those of the setting that '
+    'differences are to. '
     'Speed-up: over the setting SAM. Seconds are compared where both were '
     'trained on the same machine, with as many trainings side by side. Best '
     'epoch: the best validation of each training, which no one can choose '
@@ -72,7 +73,9 @@ def summarize_study(study: Study) -> dict[str, Any]:
     for run in study.runs():
         result = study.result_of(run)
         if result:
-            results[run.case][run.setting][run.seed] = result
+            batch = study.config_of(run).train_dataloader.get('batch_size', 1)
+            results[run.case][run.setting][run.seed] = dict(
+                result, cost=batch * result['sgd_steps'])
     cases = []
     for case, by_setting in results.items():
         rows = [_row(study, setting, by_setting)
@@ -100,7 +103,7 @@ def _row(study: Study, setting: str,
             for key in ('sgd_steps', 'seconds', 'samples_loaded',
                         'samples_backpropagated')}
     reference = by_setting[study.reference]
-    cost = [result['sgd_steps'] / reference[seed]['sgd_steps']
+    cost = [result['cost'] / reference[seed]['cost']
             for seed, result in seeds.items() if seed in reference]
     return dict(
         setting=setting, values=values,
