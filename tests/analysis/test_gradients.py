@@ -189,6 +189,14 @@ def test_samples_are_the_same_for_the_same_seed():
         load(1)
 
 
+def test_samples_without_identity_are_known_by_their_numbers():
+    dataset = [dict(inputs=torch.zeros(6), data_samples=None)] * 10
+    loaded, = gradients.load_batches(
+        dataset, lambda parts: dict(inputs=[part['inputs'] for part in parts]),
+        6, 6, seed=0, numbered=True)
+    assert torch.equal(loaded.keys, loaded.indices)
+
+
 def test_what_cannot_be_looked_at_is_refused(trained, tmp_path, monkeypatch):
     model = build(norm=True, dropout=0.3)
     content = torch.load(trained, weights_only=False)
