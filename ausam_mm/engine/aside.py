@@ -140,10 +140,7 @@ class Aside:
                        params: list[nn.Parameter]) -> torch.Tensor:
         """The norm of the gradient of each sample's loss.
 
-        A forward and a backward pass for each sample alone, in which
-        normalization and dropout do what they do in evaluation, without
-        autocast. A loss is what the model makes of a part of the batch that
-        is this sample.
+        See :meth:`visit_gradients`.
 
         Args:
             call (tuple): The arguments of the model.
@@ -159,7 +156,35 @@ class Aside:
         Raises:
             ValueError: If the model fails on a single sample.
         """
-        drawn, norms = get_random_states(self.inner), []
+        norms: list[torch.Tensor] = []
+        self.visit_gradients(call, size, batch, params, lambda: norms.append(
+            vector_norm(gradients(params)).double()))
+        found = torch.stack(norms).cpu()  # one transfer from the device
+        return found.where(found.isfinite(), -torch.inf)
+
+    def visit_gradients(self, call: Call, size: int, batch: Any,
+                        params: list[nn.Parameter],
+                        visit: Callable[[], Any]) -> None:
+        """Computes the gradient of each sample's loss, one after the other.
+
+        A forward and a backward pass for each sample alone, in which
+        normalization and dropout do what they do in evaluation, without
+        autocast. A loss is what the model makes of a part of the batch that
+        is this sample.
+
+        Args:
+            call (tuple): The arguments of the model.
+            size (int): Samples in it, b.
+            batch (Any): The batch of the data loader.
+            params (list[nn.Parameter]): The parameters, without gradients;
+                those of the last sample are left there.
+            visit (Callable): Called when ``params`` have the gradient of a
+                sample.
+
+        Raises:
+            ValueError: If the model fails on a single sample.
+        """
+        drawn = get_random_states(self.inner)
         try:
             for position in torch.arange(size).split(1):
                 for p in params:
@@ -169,11 +194,9 @@ class Aside:
                      take(call[1], position, size)),
                     PassRecord(1, size, batch=batch, positions=position),
                     params)
-                norms.append(vector_norm(gradients(params)).double())
+                visit()
         finally:
             set_random_states(drawn)
-        found = torch.stack(norms).cpu()  # one transfer from the device
-        return found.where(found.isfinite(), -torch.inf)
 
     def _differentiate(self, call: Call, record: PassRecord,
                        params: list[nn.Parameter]) -> None:

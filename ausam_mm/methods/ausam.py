@@ -249,7 +249,7 @@ class AUSAM(TwoPassOptimWrapper):
         # Gradients are not known before the step.
         if self.scores == 'gradient_norm' or self._uses_all(size, number):
             return Selection.full_batch(size)
-        return self._select_by(
+        return self.select_by_scores(
             self.history.means(keys) if self.keeps_scores
             else torch.zeros(size), number)
 
@@ -271,7 +271,7 @@ class AUSAM(TwoPassOptimWrapper):
     def select_by_gradient_norm(self, step: Step,
                                 norms: Tensor) -> Selection:
         """Step 1 of the algorithm by norms of gradients (see the class)."""
-        return self._select_by(norms, self.num_steps)
+        return self.select_by_scores(norms, self.num_steps)
 
     def _uses_all(self, size: int, number: int) -> bool:
         """Whether the passes see all samples of a batch."""
@@ -289,8 +289,14 @@ class AUSAM(TwoPassOptimWrapper):
         return [num_selected(ratio, size, self.least_samples)
                 for ratio in self.alpha]
 
-    def _select_by(self, scores: Tensor, number: int) -> Selection:
-        """The selection from a batch with these scores, shape (b, )."""
+    def select_by_scores(self, scores: Tensor, number: int) -> Selection:
+        """Step 1 of the algorithm, from scores that are known.
+
+        Args:
+            scores (Tensor): The a_i of a batch, shape (b, ); NaN where one is
+                unknown, -inf for a sample that failed.
+            number (int): The number of the batch in the training.
+        """
         ascent, descent = self._numbers(len(scores))
         # Of this step and process, and the same after a resume.
         generator = step_generator(self.seed, get_rank(), number)
