@@ -6,9 +6,9 @@ goes on, bit for bit on a CPU, so the command can be stopped at any time. What
 is changed in the file makes its own runs stale, and no others.
 
 Beside the study's file, in results/<study>/, lie runs/*.json, which each
-finished run writes at once, and a table (table.md), a figure (figure.png) and
-everything as JSON (summary.json). Commit them: a study goes on from there on
-another machine. Checkpoints and logs are in --work-dir.
+finished run writes at once, a table (table.md), figures (figure.png, cost.png)
+and everything as JSON (summary.json). Commit them: a study goes on from there
+on another machine. Checkpoints and logs are in --work-dir.
 """
 
 import argparse

@@ -58,7 +58,7 @@ def table_of(title: str, rows: list[Row], legend: str = '') -> Table:
                   box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False,
                   caption_justify='left')
     first, *others = rows[0]
-    table.add_column(escape(first), overflow='fold')
+    table.add_column(escape(first), overflow='fold', min_width=16)
     for name in others:
         table.add_column(escape(name), justify='right', no_wrap=True)
     for row in rows:

@@ -28,6 +28,9 @@ LEGEND = (
     'epoch: the best validation of each training, which no one can choose '
     'without clean labels.')
 
+# Columns for which a terminal has no room.
+FILE_ONLY = ('seeds', 'SGD\nsteps', 'images/s')
+
 
 def interval(values: Sequence[float]) -> list[float] | None:
     """The 95 % interval of a mean by Student's t; None of one value.
@@ -150,9 +153,8 @@ def tables(study: Study, summary: dict[str, Any]) -> list[Parts]:
         for row in case['rows']:
             cells = {
                 'setting': row['setting'],
-                f'{study.metric}\n[%]': f'{row["mean"]:.2f}',
-                f'difference to\n{study.reference}':
-                _with_interval(row['difference']),
+                'mean\n[%]': f'{row["mean"]:.2f}',
+                'difference': _with_interval(row['difference']),
                 'best\nepoch': f'{row["best_epoch"]:.2f}',
                 'seeds': f'{len(row["values"])}',
                 'SGD\nsteps': f'{row["sgd_steps"]:,.0f}',
@@ -170,7 +172,9 @@ def tables(study: Study, summary: dict[str, Any]) -> list[Parts]:
                 f'{first} and {second} share no finished seed yet'
                 for (first, second), value in zip(
                     study.comparisons, case['decides']))
-            parts.append((case['case'] or study.name, rows, f'{verdict}.'))
+            title = f'{case["case"] or study.name}: {study.metric}, ' \
+                f'differences to {study.reference}'
+            parts.append((title, rows, f'{verdict}.'))
     return parts
 
 
@@ -215,23 +219,26 @@ def print_report(study: Study, legend: bool = True) -> None:
     terminal = console()
     summary = summarize_study(study)
     for title, rows, verdict in tables(study, summary):
-        terminal.print(table_of(title, rows, verdict), '')
+        narrow = [{name: cell for name, cell in row.items()
+                   if name not in FILE_ONLY} for row in rows]
+        terminal.print(table_of(title, narrow, verdict), '')
     if legend:
         terminal.print(LEGEND, markup=False)
     terminal.print(
         f'{summary["finished"]} of {summary["runs"]} runs are finished. '
-        f'Written to {study.results}: table.md, summary.json, figure.png.',
+        f'Written to {study.results}: table.md, summary.json, figure.png, cost.png.',
         markup=False)
 
 
 def write_report(study: Study) -> None:
-    """Writes table.md, summary.json and figure.png into the results."""
+    """Writes table.md, summary.json and two figures into the results."""
     summary = summarize_study(study)
     path = Path(os.path.relpath(study.path)).as_posix()
     write(study.results / 'table.md', markdown(
         study, summary, f'python tools/study.py {path}', 'figure.png') + '\n')
     write(study.results / 'summary.json', json.dumps(summary, indent=1) + '\n')
     draw(study, summary)
+    draw_cost(study, summary)
 
 
 def draw(study: Study, summary: dict[str, Any]) -> None:
@@ -241,8 +248,7 @@ def draw(study: Study, summary: dict[str, Any]) -> None:
     figure = Figure(figsize=(11, max(3., height) * len(cases)),
                     layout='constrained')
     grid = figure.subplots(len(cases), 2, squeeze=False)
-    colors = {setting: f'C{i % 10}' for i, setting in
-              enumerate(study.settings)}
+    colors = _colors(study)
     panels: tuple[Callable[[Axes, Any, str, int], None], ...] = (
         _draw_seeds, _draw_curve)
     for axes, case in zip(grid, cases):
@@ -257,9 +263,45 @@ def draw(study: Study, summary: dict[str, Any]) -> None:
         axes[0].set_xlabel(f'{study.metric} [%]: seeds, mean, 95 % interval')
         axes[1].set_xlabel('cost in SGD steps')
         axes[1].set_ylabel(f'{study.metric} [%], mean of seeds')
-    part = study.results / 'figure.part.png'
+    _save(figure, study.results / 'figure.png')
+
+
+def draw_cost(study: Study, summary: dict[str, Any]) -> None:
+    """Draws for each case what each setting reaches over what it costs."""
+    cases = [case for case in summary['cases'] if case['rows']]
+    figure = Figure(figsize=(4.5 * len(cases) + 2.5, 4), layout='constrained')
+    colors = _colors(study)
+    markers = {setting: 'osD^vP*X<>'[i % 10] for i, setting in
+               enumerate(study.settings)}
+    (panels, ) = figure.subplots(1, len(cases), squeeze=False)
+    for axis, case in zip(panels, cases):
+        # Settings of the same cost stand side by side.
+        rows = [row for row in case['rows'] if row['cost']]
+        for place, row in enumerate(rows):
+            low, high = row['interval'] or (row['mean'], row['mean'])
+            axis.errorbar(
+                row['cost'] + 0.03 * (place - len(rows) / 2), row['mean'],
+                yerr=[[row['mean'] - low], [high - row['mean']]], capsize=3,
+                fmt=markers[row['setting']], color=colors[row['setting']],
+                label=row['setting'])
+        axis.set_title(case['case'], fontsize=10)
+        axis.set_xlabel(f'cost, in that of {study.reference}')
+        axis.grid(alpha=0.3)
+    panels[0].set_ylabel(f'{study.metric} [%], mean and 95 % interval')
+    figure.legend(*panels[0].get_legend_handles_labels(),
+                  loc='outside right upper', fontsize=8)
+    _save(figure, study.results / 'cost.png')
+
+
+def _colors(study: Study) -> dict[str, str]:
+    return {setting: f'C{i % 10}' for i, setting in enumerate(study.settings)}
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Writes a picture whole, or not at all if the process is killed."""
+    part = path.with_suffix('.part.png')
     figure.savefig(part, dpi=100)
-    part.replace(study.results / 'figure.png')
+    part.replace(path)
 
 
 def _draw_seeds(axis: Axes, row: Any, color: str, place: int) -> None:

@@ -297,13 +297,15 @@ def test_a_report_has_a_table_for_each_case_and_what_decides(tmp_path):
         'SGD minus SAM -3.50 [-9.85, +2.85] over 2 seeds.' in text
     assert 'SAM and SGD share no finished seed yet; SGD' in text
     assert '5 of 8 runs are finished.' in text and 'It helps.' in text
-    assert text.startswith('Does it help?\n\n```bash\nCOMMAND\n```\n\n**easy*')
+    assert text.startswith('Does it help?\n\n```bash\nCOMMAND\n```\n\n**easy: '
+                           'accuracy/top1, differences to SGD**')
     assert '](x/figure.png)' in text and 'a machine, 1 side by side' in text
     write_report(study)
     saved = json.loads((study.results / 'summary.json').read_text())
     assert saved['cases'][0]['decides'][0]['mean'] == 3.5
-    assert '**hard**' in (study.results / 'table.md').read_text()
-    assert (study.results / 'figure.png').read_bytes().startswith(b'\x89PNG')
+    assert '**hard: ' in (study.results / 'table.md').read_text()
+    for name in ('figure.png', 'cost.png'):
+        assert (study.results / name).read_bytes().startswith(b'\x89PNG')
 
 
 @pytest.fixture
