@@ -226,8 +226,8 @@ def print_report(study: Study, legend: bool = True) -> None:
         terminal.print(LEGEND, markup=False)
     terminal.print(
         f'{summary["finished"]} of {summary["runs"]} runs are finished. '
-        f'Written to {study.results}: table.md, summary.json, figure.png, cost.png.',
-        markup=False)
+        f'Written to {study.results}: table.md, summary.json, figure.png, '
+        'cost.png.', markup=False)
 
 
 def write_report(study: Study) -> None:
@@ -267,29 +267,25 @@ def draw(study: Study, summary: dict[str, Any]) -> None:
 
 
 def draw_cost(study: Study, summary: dict[str, Any]) -> None:
-    """Draws for each case what each setting reaches over what it costs."""
-    cases = [case for case in summary['cases'] if case['rows']]
-    figure = Figure(figsize=(4.5 * len(cases) + 2.5, 4), layout='constrained')
+    """Draws the metric over the cost, in the first case."""
+    case = next(case for case in summary['cases'] if case['rows'])
+    figure = Figure(figsize=(7.5, 4), layout='constrained')
+    axis = figure.subplots()
     colors = _colors(study)
-    markers = {setting: 'osD^vP*X<>'[i % 10] for i, setting in
-               enumerate(study.settings)}
-    (panels, ) = figure.subplots(1, len(cases), squeeze=False)
-    for axis, case in zip(panels, cases):
-        # Settings of the same cost stand side by side.
-        rows = [row for row in case['rows'] if row['cost']]
-        for place, row in enumerate(rows):
-            low, high = row['interval'] or (row['mean'], row['mean'])
-            axis.errorbar(
-                row['cost'] + 0.03 * (place - len(rows) / 2), row['mean'],
-                yerr=[[row['mean'] - low], [high - row['mean']]], capsize=3,
-                fmt=markers[row['setting']], color=colors[row['setting']],
-                label=row['setting'])
-        axis.set_title(case['case'], fontsize=10)
-        axis.set_xlabel(f'cost, in that of {study.reference}')
-        axis.grid(alpha=0.3)
-    panels[0].set_ylabel(f'{study.metric} [%], mean and 95 % interval')
-    figure.legend(*panels[0].get_legend_handles_labels(),
-                  loc='outside right upper', fontsize=8)
+    # Settings of the same cost stand side by side.
+    rows = [row for row in case['rows'] if row['cost']]
+    for place, row in enumerate(rows):
+        low, high = row['interval'] or (row['mean'], row['mean'])
+        axis.errorbar(
+            row['cost'] + 0.03 * (place - len(rows) / 2), row['mean'],
+            yerr=[[row['mean'] - low], [high - row['mean']]], capsize=3,
+            fmt='osD^vP*X<>'[place % 10], color=colors[row['setting']],
+            label=row['setting'])
+    axis.set_title(case['case'], fontsize=10)
+    axis.set_xlabel(f'cost, in that of {study.reference}')
+    axis.set_ylabel(f'{study.metric} [%], mean and 95 % interval')
+    axis.grid(alpha=0.3)
+    figure.legend(loc='outside right upper', fontsize=8)
     _save(figure, study.results / 'cost.png')
 
 
