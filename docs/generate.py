@@ -36,6 +36,7 @@ DATA = {
     'cifar100': 'CIFAR-100',
     'coco': 'COCO',
     'digits': 'Digits',
+    'digits-noise40': 'Digits, 40 % of the labels wrong',
     'figures': 'Figures',
     'in1k': 'ImageNet',
     'lspet': 'Leeds Sports Pose Extended',

@@ -1,7 +1,7 @@
 """What the studies of wrong labels on digits have in common."""
 
 CONFIG = ('../configs/classification/digits/'
-          'resnet18-c16-s2_b64_digits-8x8-noise40.py')
+          'resnet18-c16-s2_b64_digits-noise40-8x8.py')
 
 
 def wrong_labels(percent):

@@ -7,7 +7,7 @@ The float model, which SGD trained with its own best options:
 """
 
 CONFIG = ('../configs/quantization/digits/'
-          'resnet18-c16-s2-w4a4_b64_digits-8x8-noise40.py')
+          'resnet18-c16-s2-w4a4_b64_digits-noise40-8x8.py')
 FLOAT = ('work_dirs/studies/label_noise_digits/'
          '40-wrong-labels-SGD-tuned-seed-0/epoch_40.pth')
 OPTIONS = dict(load_from=FLOAT)

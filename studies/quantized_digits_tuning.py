@@ -14,26 +14,26 @@ question = (
 config = _digits.CONFIG
 options = _digits.OPTIONS
 
-_base = dict(lr=0.01, weight_decay=5e-3, batch_size=32)
 _ausam = dict(type='AUSAM', alpha=0.5, ramp_epochs=3)
-settings = {'SGD lr=0.01 wd=0.005 batch=32': _digits.wrapper(**_base)}
-for _change in (dict(lr=0.001), dict(lr=0.003), dict(lr=0.03),
-                dict(weight_decay=5e-4), dict(weight_decay=2e-2),
-                dict(batch_size=64), dict(batch_size=128),
-                dict(lr=0.003, batch_size=128)):
-    _new = {**_base, **_change}
-    settings['SGD lr={lr} wd={weight_decay:g} batch={batch_size}'.format(
-        **_new)] = _digits.wrapper(**_new)
+settings = {}
+for _lr, _decay, _batch in (
+        (0.001, 5e-3, 32), (0.003, 5e-3, 32), (0.01, 5e-3, 32),
+        (0.03, 5e-3, 32), (0.1, 5e-3, 32), (0.03, 5e-4, 32), (0.03, 2e-2, 32),
+        (0.03, 5e-3, 64), (0.03, 5e-3, 128)):
+    settings[f'SGD lr={_lr} wd={_decay:g} batch={_batch}'] = _digits.wrapper(
+        _lr, _decay, _batch)
 for _name, _method in {
         'SAM': dict(type='SAM'),
         'AUSAM (0.5)': _ausam,
         'AUSAM, low (0.5)': dict(_ausam, favor='low'),
         'uniform (0.5)': dict(_ausam, scores='uniform'),
         'SplitSAM': dict(type='SplitSAM')}.items():
-    for _rho in (0.1, 0.3, 0.5):
-        settings[f'{_name} rho={_rho}'] = _digits.wrapper(rho=_rho, **_method)
+    for _lr in (0.01, 0.03):
+        for _rho in (0.1, 0.3, 0.5):
+            settings[f'{_name} lr={_lr} wd=0.005 batch=32 rho={_rho}'] = \
+                _digits.wrapper(_lr, rho=_rho, **_method)
 seeds = (10, 11)
 
 metric = 'accuracy/top1'
 baseline = 'SGD lr=0.01 wd=0.005 batch=32'
-comparisons = [('SAM rho=0.3', baseline)]
+comparisons = [('SAM lr=0.01 wd=0.005 batch=32 rho=0.3', baseline)]
