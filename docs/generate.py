@@ -20,7 +20,7 @@ from mmengine.registry import DATA_SAMPLERS, OPTIM_WRAPPERS
 import ausam_mm  # noqa: F401  registers the methods
 from ausam_mm.tooling.studies import read_study
 from ausam_mm.tooling.study_report import markdown as study_markdown
-from ausam_mm.tooling.study_report import summarize_study
+from ausam_mm.tooling.study_report import short_markdown, summarize_study
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / 'docs' / 'methods'
@@ -171,6 +171,12 @@ def study_block(path: Path, page: Path) -> str:
         relative(study.results / 'figure.png', page))
 
 
+def gain_block(path: Path) -> str:
+    """What the settings of a study's first case reach and cost."""
+    study = read_study(path)
+    return short_markdown(study, summarize_study(study))
+
+
 @cache
 def pages_of_methods() -> dict[Path, list[str]]:
     """The methods whose blocks each page in docs/methods has."""
@@ -193,6 +199,7 @@ def blocks(page: Path) -> dict[str, Callable[[], str]]:
         writers[f'method {name}'] = partial(method_block, kind, page)
     for path in sorted(ROOT.glob('studies/[!_]*.py')):
         writers[f'study {path.stem}'] = partial(study_block, path, page)
+        writers[f'gain {path.stem}'] = partial(gain_block, path)
     return writers
 
 

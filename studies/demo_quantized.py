@@ -1,5 +1,4 @@
-"""4-bit digits with 40 % wrong labels, by tools/demo.py, after demo_digits.py.
-"""
+"""4-bit digits with 40 % wrong labels, by tools/demo.py."""
 
 import _quantized_digits as _digits
 import quantized_digits as _study

@@ -209,6 +209,17 @@ def markdown(study: Study, summary: dict[str, Any], command: str,
     return '\n\n'.join(blocks)
 
 
+def short_markdown(study: Study, summary: dict[str, Any]) -> str:
+    """What each setting of the first case reaches and costs, for a page."""
+    rows: list[Row] = [{
+        'setting': row['setting'],
+        f'{study.metric} [%]': f'{row["mean"]:.1f}',
+        f'gain over {study.reference}': _with_interval(row['difference']),
+        'cost': f'{row["cost"]:.2f}' if row['cost'] else ''
+    } for row in summary['cases'][0]['rows']]
+    return markdown_of('', rows).strip() if rows else 'No run is finished yet.'
+
+
 def print_report(study: Study, legend: bool = True) -> None:
     """Prints the tables.
 

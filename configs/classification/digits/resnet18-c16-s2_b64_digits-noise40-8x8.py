@@ -10,7 +10,8 @@ train_pipeline = test_pipeline = [
 model = dict(
     backbone=dict(
         num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1, )),
-    head=dict(in_channels=32, loss=dict(_delete_=True, type='CrossEntropyLoss')))
+    head=dict(
+        in_channels=32, loss=dict(_delete_=True, type='CrossEntropyLoss')))
 
 train_dataloader = dict(
     dataset=dict(
