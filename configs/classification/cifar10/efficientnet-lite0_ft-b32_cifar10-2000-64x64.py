@@ -26,7 +26,9 @@ test_dataloader = val_dataloader
 
 custom_hooks = [dict(type='ChannelsLastHook')]
 
-optim_wrapper = dict(optimizer=dict(lr=0.003, weight_decay=1e-4))
+optim_wrapper = dict(
+    optimizer=dict(
+        _delete_=True, type='AdamW', lr=1e-3, weight_decay=0.01))
 param_scheduler = dict(T_max=5)
 train_cfg = dict(max_epochs=5, val_interval=1)
 auto_scale_lr = dict(base_batch_size=32)
