@@ -12,7 +12,7 @@ class ChannelsLastHook(Hook):
 
     Convolutions then return maps in that layout, so that nothing else is
     changed. Networks of depthwise convolutions gain most: EfficientNet-Lite0
-    takes about two thirds of the time on a CPU. Losses differ in the last
+    takes about three quarters of the time on a CPU. Losses differ in the last
     digits.
 
     Example:
