@@ -11,7 +11,7 @@ from .checkpoints import UntrustedCheckpointError, checkpoint_loading
 from .config import set_optim_wrapper
 from .datasets import KeypointNoise, LabelNoise, wrong_samples
 from .engine import TwoPassOptimWrapper
-from .hooks import InfoBatchHook
+from .hooks import ChannelsLastHook, InfoBatchHook
 from .loops import (
     ExactResumeEpochBasedTrainLoop,
     ExactResumeIterBasedTrainLoop,
@@ -41,12 +41,13 @@ from .version import __version__
 compat.install()
 
 __all__ = [
-    'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ESAM',
-    'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop', 'FSAM',
-    'GSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM', 'KeypointNoise',
-    'LabelNoise', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR', 'PytorchCVBackbone',
-    'RandomSAM', 'ResumableFSDPStrategy', 'SAM', 'SSSAM', 'SampleHistory',
-    'SplitSAM', 'TwoPassOptimWrapper', 'UntrustedCheckpointError', 'VSAM',
-    '__version__', 'checkpoint_loading', 'compat', 'refuse_per_sample_loss',
-    'register_per_sample_loss', 'set_optim_wrapper', 'wrong_samples'
+    'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ChannelsLastHook',
+    'ESAM', 'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop',
+    'FSAM', 'GSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
+    'KeypointNoise', 'LabelNoise', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR',
+    'PytorchCVBackbone', 'RandomSAM', 'ResumableFSDPStrategy', 'SAM', 'SSSAM',
+    'SampleHistory', 'SplitSAM', 'TwoPassOptimWrapper',
+    'UntrustedCheckpointError', 'VSAM', '__version__', 'checkpoint_loading',
+    'compat', 'refuse_per_sample_loss', 'register_per_sample_loss',
+    'set_optim_wrapper', 'wrong_samples'
 ]

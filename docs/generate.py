@@ -40,6 +40,7 @@ DATA = {
     'figures': 'Figures',
     'in1k': 'ImageNet',
     'lspet': 'Leeds Sports Pose Extended',
+    'lspet-400': 'Leeds Sports Pose Extended, 400 images',
     'mpii': 'MPII',
     'tiny-imagenet': 'Tiny-ImageNet'
 }

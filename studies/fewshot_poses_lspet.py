@@ -1,0 +1,37 @@
+"""Few poses of Leeds Sports Pose Extended, from pretrained weights.
+
+The data: tools/dataset_converters/lspet.py; the weights:
+tools/model_converters/efficientnet_lite0.py
+"""
+
+import _fewshot_poses as _poses
+
+question = (
+    'A pose estimator from ImageNet learns 400 people by heart. With their '
+    'keypoints clean, with 20 % of them wrong, and with 1,600 people in as '
+    'many steps: does a method at the cost of Adam gain what SAM gains? The '
+    'settings come from fewshot_poses_lspet_tuning.py.')
+
+config = _poses.CONFIG
+cases = _poses.CASES
+
+# The ramp is the paper's share of the training: 30 epochs of 200.
+_ausam = dict(type='AUSAM', rho=0.005, ramp_epochs=2)
+settings = {
+    'Adam': _poses.wrapper(),
+    'SAM': _poses.wrapper(type='SAM', rho=0.005),
+    'AUSAM (0.5)': _poses.wrapper(alpha=0.5, **_ausam),
+    'AUSAM (0.25, 0.75)': _poses.wrapper(alpha=(0.25, 0.75), **_ausam),
+    # The controls: are the scores good for anything?
+    'uniform (0.5)': _poses.wrapper(alpha=0.5, scores='uniform', **_ausam),
+    'uniform (0.25, 0.75)': _poses.wrapper(
+        alpha=(0.25, 0.75), scores='uniform', **_ausam),
+    'SplitSAM': _poses.wrapper(type='SplitSAM', rho=0.005),
+}
+seeds = (0, 1, 2)
+
+metric = 'PCK'
+factor = 100
+baseline = 'Adam'
+comparisons = [('AUSAM (0.5)', 'Adam'), ('AUSAM (0.25, 0.75)', 'Adam'),
+               ('SplitSAM', 'Adam'), ('SAM', 'Adam')]

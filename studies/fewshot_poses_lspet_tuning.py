@@ -1,0 +1,47 @@
+"""Few poses from pretrained weights: which options suit each method?
+
+The data: tools/dataset_converters/lspet.py; the weights:
+tools/model_converters/efficientnet_lite0.py
+"""
+
+import itertools
+
+import _fewshot_poses as _poses
+
+question = (
+    'With 400 images, clean and with 20 % wrong keypoints: which learning '
+    'rate and weight decay suit Adam and SGD, and which rho suits SAM, AUSAM '
+    'and SplitSAM? On seeds that fewshot_poses_lspet.py does not use; its '
+    'settings come from here.')
+
+config = _poses.CONFIG
+cases = {name: _poses.CASES[name] for name in (_poses.CLEAN, _poses.WRONG)}
+
+# The ramp is the paper's share of the training: 30 epochs of 200.
+_methods = {
+    'SAM': dict(type='SAM'),
+    'AUSAM (0.5)': dict(type='AUSAM', alpha=0.5, ramp_epochs=2),
+    'AUSAM (0.25, 0.75)': dict(
+        type='AUSAM', alpha=(0.25, 0.75), ramp_epochs=2),
+    'SplitSAM': dict(type='SplitSAM'),
+}
+settings = {
+    **{f'Adam lr={lr:g}': _poses.wrapper(lr) for lr in (3e-4, 1e-3, 3e-3)},
+    # AdamW, since Adam's weight decay is divided by the gradients' size.
+    **{f'AdamW lr={lr:g} wd={decay:g}':
+       _poses.wrapper(lr, decay, optimizer='AdamW')
+       for lr, decay in itertools.product((1e-3, 3e-3), (0.05, 0.5))},
+    # The loss of heatmaps is small: about 1e-2.
+    **{f'SGD lr={lr:g} wd={decay:g}':
+       _poses.wrapper(lr, decay, optimizer='SGD')
+       for lr, decay in itertools.product((1., 3., 10.), (1e-5, 1e-4))},
+    **{f'{name} rho={rho}': _poses.wrapper(rho=rho, **method)
+       for (name, method), rho in itertools.product(
+           _methods.items(), (0.002, 0.005, 0.015))},
+}
+seeds = (10, 11)
+
+metric = 'PCK'
+factor = 100
+baseline = 'Adam lr=0.001'
+comparisons = [('SAM rho=0.005', baseline)]
