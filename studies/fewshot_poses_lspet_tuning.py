@@ -37,7 +37,7 @@ settings = {
        for lr, decay in itertools.product((1., 3., 10.), (1e-5, 1e-4))},
     **{f'{name} rho={rho}': _poses.wrapper(rho=rho, **method)
        for (name, method), rho in itertools.product(
-           _methods.items(), (0.002, 0.005, 0.015))},
+           _methods.items(), (0.005, 0.015, 0.03))},
 }
 seeds = (10, 11)
 
