@@ -18,11 +18,14 @@ config = _poses.CONFIG
 cases = {name: _poses.CASES[name] for name in (_poses.CLEAN, _poses.WRONG)}
 
 # The ramp is the paper's share of the training: 30 epochs of 200.
+_ausam = dict(type='AUSAM', alpha=0.5, ramp_epochs=2)
 _methods = {
     'SAM': dict(type='SAM'),
-    'AUSAM (0.5)': dict(type='AUSAM', alpha=0.5, ramp_epochs=2),
-    'AUSAM (0.25, 0.75)': dict(
-        type='AUSAM', alpha=(0.25, 0.75), ramp_epochs=2),
+    'AUSAM (0.5)': _ausam,
+    'AUSAM, low (0.5)': dict(_ausam, favor='low'),
+    'uniform (0.5)': dict(_ausam, scores='uniform'),
+    'AUSAM (0.25, 0.75)': dict(_ausam, alpha=(0.25, 0.75)),
+    'AUSAM, low (0.25, 0.75)': dict(_ausam, alpha=(0.25, 0.75), favor='low'),
     'SplitSAM': dict(type='SplitSAM'),
 }
 settings = {
@@ -44,4 +47,4 @@ seeds = (10, 11)
 metric = 'PCK'
 factor = 100
 baseline = 'Adam lr=0.001'
-comparisons = [('SAM rho=0.005', baseline)]
+comparisons = [('SAM rho=0.015', baseline)]

@@ -28,10 +28,10 @@ for _name, _method in {
         'AUSAM, low (0.5)': dict(_ausam, favor='low'),
         'uniform (0.5)': dict(_ausam, scores='uniform'),
         'SplitSAM': dict(type='SplitSAM')}.items():
-    for _lr in (0.01, 0.03):
+    for _lr, _batch in ((0.01, 32), (0.03, 32), (0.1, 64)):
         for _rho in (0.1, 0.3, 0.5):
-            settings[f'{_name} lr={_lr} wd=0.005 batch=32 rho={_rho}'] = \
-                _digits.wrapper(_lr, rho=_rho, **_method)
+            settings[f'{_name} lr={_lr} wd=0.005 batch={_batch} rho={_rho}'] \
+                = _digits.wrapper(_lr, batch_size=_batch, rho=_rho, **_method)
 seeds = (10, 11)
 
 metric = 'accuracy/top1'
