@@ -17,11 +17,11 @@ CLEAN = '400 images'
 WRONG = '400 images, 20 % wrong keypoints'
 MORE = '1,600 images'
 CASES = {
-    CLEAN: {},
     # Left and right exchanged, of the same people in all trainings.
     WRONG: dict(train_dataloader=dict(dataset=dict(
         _delete_=True, type='KeypointNoise', dataset=_PEOPLE, ratio=0.2,
         kind='swap', seed=0))),
+    CLEAN: {},
     # As many steps as 400 images in 12 epochs.
     MORE: {
         'train_dataloader.dataset.indices': 1600,

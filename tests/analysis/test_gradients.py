@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from scipy.stats import rankdata
 
+from ausam_mm import checkpoint_loading
 from ausam_mm.analysis import gradients, gradients_report
 
 from ..runs import runner
@@ -26,6 +27,13 @@ def samples_of(batch_):
     size = len(batch_['inputs'])
     keys = torch.tensor([each.sample_idx for each in batch_['data_samples']])
     return gradients.Batch(batch_, torch.arange(size), keys, None)
+
+
+@pytest.fixture(autouse=True)
+def loading():
+    """As the tool loads checkpoints."""
+    with checkpoint_loading():
+        yield
 
 
 @pytest.fixture(scope='module')
