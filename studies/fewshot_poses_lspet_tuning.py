@@ -29,7 +29,8 @@ _methods = {
     'SplitSAM': dict(type='SplitSAM'),
 }
 settings = {
-    **{f'Adam lr={lr:g}': _poses.wrapper(lr) for lr in (3e-4, 1e-3, 3e-3)},
+    **{f'Adam lr={lr:g}': _poses.wrapper(lr)
+       for lr in (3e-4, 1e-3, 3e-3, 6e-3, 1e-2)},
     # AdamW, since Adam's weight decay is divided by the gradients' size.
     **{f'AdamW lr={lr:g} wd={decay:g}':
        _poses.wrapper(lr, decay, optimizer='AdamW')
@@ -38,13 +39,13 @@ settings = {
     **{f'SGD lr={lr:g} wd={decay:g}':
        _poses.wrapper(lr, decay, optimizer='SGD')
        for lr, decay in itertools.product((1., 3., 10.), (1e-5, 1e-4))},
-    **{f'{name} rho={rho}': _poses.wrapper(rho=rho, **method)
-       for (name, method), rho in itertools.product(
-           _methods.items(), (0.005, 0.015, 0.03))},
+    **{f'{name} lr={lr:g} rho={rho}': _poses.wrapper(lr, rho=rho, **method)
+       for (name, method), lr, rho in itertools.product(
+           _methods.items(), (1e-3, 3e-3), (0.005, 0.015, 0.03))},
 }
 seeds = (10, 11)
 
 metric = 'PCK'
 factor = 100
 baseline = 'Adam lr=0.001'
-comparisons = [('SAM rho=0.015', baseline)]
+comparisons = [('SAM lr=0.001 rho=0.015', baseline)]

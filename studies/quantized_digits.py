@@ -14,20 +14,20 @@ question = (
 config = _digits.CONFIG
 options = _digits.OPTIONS
 
-_ausam = dict(type='AUSAM', alpha=0.5, ramp_epochs=3)
+_ausam = dict(type='AUSAM', rho=0.1, alpha=0.5, ramp_epochs=3)
 settings = {
-    'SGD, tuned': _digits.wrapper(),
-    'SAM': _digits.wrapper(type='SAM', rho=0.3),
-    'AUSAM, low (0.5)': _digits.wrapper(rho=0.3, favor='low', **_ausam),
-    'AUSAM (0.5)': _digits.wrapper(rho=0.3, **_ausam),
+    'SGD, tuned': _digits.wrapper(0.03),
+    'SAM': _digits.wrapper(0.03, type='SAM', rho=0.1),
+    'AUSAM, low (0.5)': _digits.wrapper(0.03, favor='low', **_ausam),
+    'AUSAM (0.5)': _digits.wrapper(0.03, **_ausam),
     # The control: are the scores good for anything?
-    'uniform (0.5)': _digits.wrapper(rho=0.3, scores='uniform', **_ausam),
+    'uniform (0.5)': _digits.wrapper(0.03, scores='uniform', **_ausam),
     # The control: what the float model gains by as much training.
     'float model, trained on': {
         'config': '../configs/classification/digits/'
                   'resnet18-c16-s2_b64_digits-noise40-8x8.py',
         'train_cfg.max_epochs': 20, 'param_scheduler.T_max': 20,
-        **_digits.wrapper()},
+        **_digits.wrapper(0.03)},
 }
 seeds = (0, 1, 2, 3, 4)
 
