@@ -32,6 +32,19 @@ for _name, _method in {
         for _rho in (0.1, 0.3, 0.5):
             settings[f'{_name} lr={_lr} wd=0.005 batch={_batch} rho={_rho}'] \
                 = _digits.wrapper(_lr, batch_size=_batch, rho=_rho, **_method)
+# From float models that were trained by the same method.
+_FLOAT = ('work_dirs/studies/label_noise_digits_tuning/40-wrong-labels-{}-'
+          'seed-{{seed}}/epoch_40.pth')
+for _name, _method, _float in (
+        ('SGD', {}, 'SGD-wd-0-005-lr-0-3-batch-32'),
+        ('SAM', dict(type='SAM'), 'SAM-wd-0-005-lr-0-1-batch-64-rho-0-3'),
+        ('AUSAM, low (0.5)', dict(_ausam, favor='low'),
+         'AUSAM-low-0-5-wd-0-005-lr-0-1-batch-64-rho-0-3')):
+    for _lr, _rho in ((0.01, 0.3), (0.03, 0.1)):
+        _options = dict(_method, rho=_rho) if _method else {}
+        settings[f'{_name} from its own lr={_lr}' + f' rho={_rho}' * bool(
+            _method)] = dict(_digits.wrapper(_lr, **_options),
+                             load_from=_FLOAT.format(_float))
 seeds = (10, 11)
 
 metric = 'accuracy/top1'

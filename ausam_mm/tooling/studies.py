@@ -58,7 +58,8 @@ class Study:
         question (str): What the study asks.
         config (str): The config that settings start from.
         settings (dict[str, dict]): Options of each setting by its name. The
-            key ``config`` names another config to start from.
+            key ``config`` names another config to start from. In
+            ``load_from`` stands ``{seed}`` for the run's.
         seeds (Sequence[int]): The seeds of each setting. Runs with the same
             seed have the same initial weights, order of data and
             augmentations, so that differences are taken seed by seed.
@@ -276,6 +277,8 @@ def _prepare(cfg: Config, seed: int) -> None:
         log_processor=dict(window_size=1),
         default_hooks=dict(logger=dict(logger, interval=1),
                            checkpoint=checkpoint)))
+    if cfg.get('load_from'):
+        cfg.load_from = cfg.load_from.replace('{seed}', str(seed))
     # A run that was killed ends as if it had not been, bit for bit.
     loop = cfg.train_cfg
     for kind, by_epoch in (('EpochBasedTrainLoop', True),

@@ -113,6 +113,15 @@ comparisons = [('AUSAM', 'SGD')]
     assert plain.train_cfg.max_epochs == 14
 
 
+def test_a_run_starts_from_the_model_of_its_own_seed(tmp_path):
+    study = write(tmp_path, start=("'SGD': {}", "'SGD': dict("
+                                   "load_from='float-{seed}/epoch_2.pth')"))
+    runs = [Run('', 'SGD', seed) for seed in (0, 1)]
+    assert [study.config_of(run).load_from for run in runs] == [
+        'float-0/epoch_2.pth', 'float-1/epoch_2.pth']
+    assert study.config_of(Run('', 'SAM', 1)).load_from is None
+
+
 def test_runs_can_be_resumed_exactly_whatever_the_config_keeps(tmp_path):
     cfg = write(tmp_path).config_of(Run('', 'SAM', 0))
     assert cfg.train_cfg.type == 'ExactResumeEpochBasedTrainLoop'
