@@ -1,16 +1,13 @@
-"""What the studies of quantized digits have in common.
-
-The float model, which SGD trained with its own best options:
-
-    python tools/study.py studies/label_noise_digits.py \
-        --only 'SGD, tuned' --cases '40 % wrong labels' --seeds 0
-"""
+"""What the studies of quantized digits have in common."""
 
 CONFIG = ('../configs/quantization/digits/'
           'resnet18-c16-s2-w4a4_b64_digits-noise40-8x8.py')
-FLOAT = ('work_dirs/studies/label_noise_digits/'
-         '40-wrong-labels-SGD-tuned-seed-0/epoch_40.pth')
-OPTIONS = dict(load_from=FLOAT)
+
+
+def float_model(setting, seed='{seed}', study='label_noise_digits'):
+    """The model that a setting of another study has trained."""
+    return dict(load_from=f'work_dirs/studies/{study}/40-wrong-labels-'
+                          f'{setting}-seed-{seed}/epoch_40.pth')
 
 
 def wrapper(lr=0.01, weight_decay=5e-3, batch_size=32, **options):

@@ -16,20 +16,20 @@ config = _poses.CONFIG
 cases = _poses.CASES
 
 # The ramp is the paper's share of the training: 30 epochs of 200.
-_pair = dict(type='AUSAM', rho=0.015, alpha=(0.25, 0.75), ramp_epochs=2)
+_pair = dict(type='AUSAM', rho=0.005, alpha=(0.25, 0.75), ramp_epochs=2)
 settings = {
-    'Adam, tuned': _poses.wrapper(),
-    'SAM': _poses.wrapper(type='SAM', rho=0.015),
-    'AUSAM (0.25, 0.75)': _poses.wrapper(**_pair),
+    'Adam, tuned': _poses.wrapper(3e-3),
+    'SAM': _poses.wrapper(3e-3, type='SAM', rho=0.005),
+    'AUSAM (0.25, 0.75)': _poses.wrapper(3e-3, **_pair),
     # The control: are the scores good for anything?
-    'uniform (0.25, 0.75)': _poses.wrapper(scores='uniform', **_pair),
+    'uniform (0.25, 0.75)': _poses.wrapper(3e-3, scores='uniform', **_pair),
     # What SAM costs.
     'Adam, tuned, twice as long': {
-        **_poses.wrapper(), 'train_cfg.max_epochs': 24,
+        **_poses.wrapper(3e-3), 'train_cfg.max_epochs': 24,
         'param_scheduler.1.end': 24, 'param_scheduler.1.T_max': 22},
-    'AUSAM, low (0.25, 0.75)': _poses.wrapper(favor='low', **_pair),
-    'AUSAM (0.5)': _poses.wrapper(**{**_pair, 'alpha': 0.5}),
-    'SplitSAM': _poses.wrapper(type='SplitSAM', rho=0.015),
+    'AUSAM, low (0.25, 0.75)': _poses.wrapper(3e-3, favor='low', **_pair),
+    'AUSAM (0.5)': _poses.wrapper(3e-3, **{**_pair, 'alpha': 0.5}),
+    'SplitSAM': _poses.wrapper(3e-3, type='SplitSAM', rho=0.005),
 }
 seeds = (0, 1, 2)
 

@@ -1,33 +1,47 @@
 """4-bit digits with 40 % wrong labels.
 
-The float model: see _quantized_digits.py
+The float models:
+
+    python tools/study.py studies/label_noise_digits.py \
+        --cases '40 % wrong labels' --only 'SGD, tuned' SAM \
+        'AUSAM, low (0.5)' 'uniform (0.5)'
 """
 
 import _quantized_digits as _digits
 
 question = (
-    'A float model, which SGD trained with its own best options on digits '
-    'with 40 % wrong labels, is quantized to 4 bits and trained on with the '
-    'same wrong labels. Does a method at the cost of SGD gain what SAM gains? '
-    'The settings come from quantized_digits_tuning.py, on other seeds.')
+    'A network is trained on digits with 40 % wrong labels, quantized to 4 '
+    'bits, and trained on with the same labels, both times by the same '
+    'method. Does one at the cost of SGD gain what SAM gains? The settings '
+    'come from quantized_digits_tuning.py, on other seeds.')
 
 config = _digits.CONFIG
-options = _digits.OPTIONS
 
-_ausam = dict(type='AUSAM', rho=0.1, alpha=0.5, ramp_epochs=3)
+_ausam = dict(type='AUSAM', rho=0.3, alpha=0.5, ramp_epochs=3)
 settings = {
-    'SGD, tuned': _digits.wrapper(0.03),
-    'SAM': _digits.wrapper(0.03, type='SAM', rho=0.1),
-    'AUSAM, low (0.5)': _digits.wrapper(0.03, favor='low', **_ausam),
-    'AUSAM (0.5)': _digits.wrapper(0.03, **_ausam),
+    'SGD, tuned': {
+        **_digits.wrapper(0.03), **_digits.float_model('SGD-tuned')},
+    'SAM': {
+        **_digits.wrapper(type='SAM', rho=0.3), **_digits.float_model('SAM')},
+    'AUSAM, low (0.5)': {
+        **_digits.wrapper(favor='low', **_ausam),
+        **_digits.float_model('AUSAM-low-0-5')},
     # The control: are the scores good for anything?
-    'uniform (0.5)': _digits.wrapper(0.03, scores='uniform', **_ausam),
-    # The control: what the float model gains by as much training.
+    'uniform (0.5)': {
+        **_digits.wrapper(scores='uniform', **_ausam),
+        **_digits.float_model('uniform-0-5')},
+    # The controls: is it the float model, or the quantized training?
+    "SGD, from SAM's model": {
+        **_digits.wrapper(0.03), **_digits.float_model('SAM')},
+    "SAM, from SGD's model": {
+        **_digits.wrapper(type='SAM', rho=0.3),
+        **_digits.float_model('SGD-tuned')},
+    # What the float model gains by as much training.
     'float model, trained on': {
         'config': '../configs/classification/digits/'
                   'resnet18-c16-s2_b64_digits-noise40-8x8.py',
         'train_cfg.max_epochs': 20, 'param_scheduler.T_max': 20,
-        **_digits.wrapper(0.03)},
+        **_digits.wrapper(0.03), **_digits.float_model('SGD-tuned')},
 }
 seeds = (0, 1, 2, 3, 4)
 

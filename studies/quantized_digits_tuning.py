@@ -1,6 +1,12 @@
 """4-bit digits with 40 % wrong labels: which options suit each method?
 
-The float model: see _quantized_digits.py
+The float models:
+
+    python tools/study.py studies/label_noise_digits.py \
+        --only 'SGD, tuned' --cases '40 % wrong labels' --seeds 0
+    python tools/study.py studies/label_noise_digits_tuning.py --only \
+        'SGD wd=0.005 lr=0.3 batch=32' 'SAM wd=0.005 lr=0.1 batch=64 rho=0.3' \
+        'AUSAM, low (0.5) wd=0.005 lr=0.1 batch=64 rho=0.3'
 """
 
 import _quantized_digits as _digits
@@ -12,7 +18,7 @@ question = (
     'its settings come from here.')
 
 config = _digits.CONFIG
-options = _digits.OPTIONS
+options = _digits.float_model('SGD-tuned', 0)
 
 _ausam = dict(type='AUSAM', alpha=0.5, ramp_epochs=3)
 settings = {}
@@ -33,8 +39,6 @@ for _name, _method in {
             settings[f'{_name} lr={_lr} wd=0.005 batch={_batch} rho={_rho}'] \
                 = _digits.wrapper(_lr, batch_size=_batch, rho=_rho, **_method)
 # From float models that were trained by the same method.
-_FLOAT = ('work_dirs/studies/label_noise_digits_tuning/40-wrong-labels-{}-'
-          'seed-{{seed}}/epoch_40.pth')
 for _name, _method, _float in (
         ('SGD', {}, 'SGD-wd-0-005-lr-0-3-batch-32'),
         ('SAM', dict(type='SAM'), 'SAM-wd-0-005-lr-0-1-batch-64-rho-0-3'),
@@ -43,14 +47,15 @@ for _name, _method, _float in (
     for _lr, _rho in ((0.01, 0.3), (0.03, 0.1)):
         _options = dict(_method, rho=_rho) if _method else {}
         settings[f'{_name} from its own lr={_lr}' + f' rho={_rho}' * bool(
-            _method)] = dict(_digits.wrapper(_lr, **_options),
-                             load_from=_FLOAT.format(_float))
+            _method)] = {
+                **_digits.wrapper(_lr, **_options),
+                **_digits.float_model(
+                    _float, study='label_noise_digits_tuning')}
 seeds = (10, 11)
 
 metric = 'accuracy/top1'
 baseline = 'SGD lr=0.01 wd=0.005 batch=32'
 comparisons = [('SAM lr=0.01 wd=0.005 batch=32 rho=0.3', baseline)]
 reading = (
-    'No ground for SAM: once the learning rate of SGD is searched, SAM is '
-    'within a point of it, and AUSAM is not better. quantized_digits.py was '
-    'therefore not run.')
+    'From the float model of SGD no method is far ahead of SGD with its own '
+    'learning rate. From the float model of SAM, SAM is.')
