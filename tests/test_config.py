@@ -67,7 +67,8 @@ def test_configs_without_such_a_wrapper_are_refused(cfg, options, message):
         set_optim_wrapper(Config(cfg), **options)
 
 
-def test_importing_the_package_does_not_import_its_tooling():
+def test_importing_the_package_imports_neither_tooling_nor_analysis():
     code = ('import sys, ausam_mm; '
-            "assert not any('tooling' in name for name in sys.modules)")
+            "assert not any(f'ausam_mm.{name}' in sys.modules "
+            "for name in ('tooling', 'analysis'))")
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)

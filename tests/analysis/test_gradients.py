@@ -1,8 +1,6 @@
 """Gradients of samples and selections, against autograd and by hand."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -238,13 +236,6 @@ def test_what_cannot_be_looked_at_is_refused(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(gradients, 'LIMIT', 5000)
     with pytest.raises(ValueError, match='take a smaller batch size'):
         gradients.look(method, model, samples_of(batch(size=8)))
-
-
-def test_importing_the_package_does_not_import_the_analysis():
-    code = ('import sys, ausam_mm; '
-            'sys.exit(any("analysis" in name for name in sys.modules '
-            'if name.startswith("ausam_mm")))')
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 
 def test_a_bias_that_chance_makes_is_in_brackets():
