@@ -293,7 +293,8 @@ def draw_cost(study: Study, summary: dict[str, Any]) -> None:
             fmt='osD^vP*X<>'[place % 10], color=colors[row['setting']],
             label=row['setting'])
     axis.set_title(case['case'], fontsize=10)
-    axis.set_xlabel(f'cost, in that of {study.reference}')
+    axis.set_xlabel(f'cost, in that of {study.reference}; side by side where '
+                    'equal')
     axis.set_ylabel(f'{study.metric} [%], mean and 95 % interval')
     axis.grid(alpha=0.3)
     figure.legend(loc='outside right upper', fontsize=8)
