@@ -139,6 +139,7 @@ def two_steps(config, wrapper, folder):
     cv2.imwrite(str(image), np.random.default_rng(0).integers(
         0, 255, (64, 64, 3), dtype='uint8'))
     data = cfg.train_dataloader.dataset
+    data = data.get('dataset', data)  # in LabelNoise
     metainfo = None
     if cfg.default_scope == 'mmpose':
         from mmpose.datasets.datasets.utils import parse_pose_metainfo

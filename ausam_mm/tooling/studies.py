@@ -169,6 +169,11 @@ class Study:
         text = json.dumps(
             [self.metric, cfg.to_dict()], sort_keys=True,
             default=lambda value: getattr(value, '__qualname__', repr(value)))
+        # Files that configs name by where they lie are the same elsewhere.
+        folder = os.path.abspath(self.path.parent)
+        root = os.path.commonpath([
+            folder, os.path.abspath(os.path.join(folder, self.config))])
+        text = text.replace(os.path.join(root, ''), '')
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check(self) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,22 @@ def test_a_changed_setting_makes_its_own_runs_stale_and_no_others(tmp_path):
     assert there(metric=('top1', 'top5')) == []
     assert there(all=('seeds', 'options = {"model.head.num_classes": 9}\n'
                       'seeds')) == []
+
+
+def test_results_are_not_stale_in_another_folder(tmp_path):
+    for place in ('here', 'there'):
+        folder = tmp_path / place
+        (folder / 'studies').mkdir(parents=True)
+        (folder / 'config.py').write_text(
+            f"_base_ = {str(PLAIN)!r}\nfile = '{{{{ fileDirname }}}}/a.py'\n")
+        study = write(folder / 'studies', config=(
+            repr(str(PLAIN)), "'../config.py'"))
+        if place == 'here':
+            fill(study, {('', 'SGD', 0): 50.})
+            results = study.results
+    assert str(tmp_path) in study.config_of(Run('', 'SGD', 0)).file
+    shutil.copytree(results, study.results)
+    assert study.result_of(Run('', 'SGD', 0))['value'] == 50
 
 
 @pytest.mark.parametrize('old,new,message', [
