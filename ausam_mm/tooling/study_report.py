@@ -168,7 +168,8 @@ def tables(study: Study, summary: dict[str, Any]) -> list[Parts]:
         if rows:
             verdict = '; '.join(
                 f'{first} minus {second} {_with_interval(value)} over '
-                f'{value["seeds"]} seeds' if value else
+                f'{value["seeds"]} seed{"s" * (value["seeds"] > 1)}'
+                if value else
                 f'{first} and {second} share no finished seed yet'
                 for (first, second), value in zip(
                     study.comparisons, case['decides']))
