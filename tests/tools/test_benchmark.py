@@ -43,6 +43,7 @@ def parsed(config, *arguments):
         '--cfg-options', *SMALL])
 
 
+@pytest.mark.slow
 def test_both_tasks_on_made_up_data(tmp_path):
     settings = ['OptimWrapper', 'SAM', 'AUSAM alpha=0.5',
                 'AUSAM alpha=(0.25,0.75) rho=0.05']
@@ -147,6 +148,7 @@ def test_a_config_whose_transforms_are_of_absent_packages():
     assert benchmark.shape_of(case.batches[0]) == '3x256x192'
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process():
     row, = summary(DIGITS, '--wrappers', 'AUSAM alpha=(0.25,0.75)', '--steps',
                    '1')['results'][0]['rows']

@@ -62,6 +62,7 @@ def test_both_tasks_and_all_modes(data, tmp_path):  # noqa: F811
     assert sizes[POSE, 'concat'][1] > sizes[POSE, 'original'][1]
 
 
+@pytest.mark.slow
 def test_nothing_to_see_is_said(tmp_path):
     output = run(BROWSE, ROOT / DIGITS, '--not-show', cwd=tmp_path, ok=False)
     assert '--not-show needs --output-dir' in output

@@ -76,6 +76,7 @@ def assert_equal(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_model_is_refused(tmp_path):
     torch.save(dict(weight=torch.zeros(1)), tmp_path / 'other.pth')
     out = run(CONVERTER, tmp_path / 'other.pth', cwd=tmp_path, ok=False)

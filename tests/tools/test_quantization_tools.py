@@ -154,6 +154,7 @@ def test_histograms_refuse_models_without_step_sizes(
         histograms.main(['config.py', 'model.pth', *command])
 
 
+@pytest.mark.slow
 def test_the_export_command(quantized, capsys, monkeypatch):
     export_command.main(['config.py', 'model.pth', '--fold-bn', '--batch',
                          '2'])

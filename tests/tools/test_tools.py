@@ -112,12 +112,14 @@ def test_fine_tuning_starts_from_a_float_model_and_resumes(data, tmp_path):
     assert steps and all(value > 0 for value in steps)
 
 
+@pytest.mark.slow
 def test_amp_goes_to_the_base_which_wants_an_accelerator(data, tmp_path):
     out = run(ROOT / 'tools' / 'train.py', PLAIN, *AUSAM, '--amp',
               '--work-dir', tmp_path, cwd=data, ok=False)
     assert '``AmpOptimizerWrapper`` is only available training on gpu' in out
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_named(data, tmp_path):
     torch.save(dict(state_dict=torch.rand(1000)), tmp_path / 'whole.pth')
     content = (tmp_path / 'whole.pth').read_bytes()
