@@ -58,4 +58,4 @@ baseline = 'SGD lr=0.01 wd=0.005 batch=32'
 comparisons = [('SAM lr=0.01 wd=0.005 batch=32 rho=0.3', baseline)]
 reading = (
     'From the float model of SGD no method is far ahead of SGD with its own '
-    'learning rate. From the float model of SAM, SAM is.')
+    'learning rate. From the float model of SAM, SAM is (one seed).')

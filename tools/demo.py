@@ -1,4 +1,4 @@
-"""Trains on wrong labels: digits, poses, and digits with 4-bit weights.
+"""Trains digits with wrong labels, poses, and such digits in 4 bits.
 
 Three small studies, studies/demo_*.py, with a seed each and two trainings side
 by side: the base optimizer, SAM, AUSAM and what else is at the base
