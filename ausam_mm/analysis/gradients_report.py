@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from ..tooling.reports import Parts, Row
-from .gradients import WAYS
+from .selections import WAYS
 
 # A bias up to this many times what chance makes is in brackets.
 _CLEAR = 1.5

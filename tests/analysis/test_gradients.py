@@ -9,7 +9,7 @@ from mmengine.config import Config
 from scipy.stats import rankdata
 
 from ausam_mm import checkpoint_loading
-from ausam_mm.analysis import gradients, gradients_report
+from ausam_mm.analysis import gradients, gradients_report, selections
 
 from ..runs import runner
 from ..tools.test_tools import PLAIN, ROOT, data, run  # noqa: F401
@@ -117,7 +117,7 @@ def test_bias_and_variance_against_the_gradients_themselves():
     full, sampled = rows.mean(0), weights @ rows
     mean, square = sampled.mean(0), full.square().sum()
     variance = (sampled - mean).square().sum() / 3 / square
-    found = gradients.compare_selections(
+    found = selections.compare_selections(
         gradients.scalar_products(rows.float()), weights)
     assert found == pytest.approx(dict(
         bias=float((mean - full).norm() / full.norm()),
@@ -132,12 +132,12 @@ def test_products_of_long_rows_are_summed_over_parts():
                                rows.double() @ rows.double().t())
 
 
-@pytest.mark.parametrize('way', gradients.WAYS)
+@pytest.mark.parametrize('way', selections.WAYS)
 def test_each_way_selects_as_ausam_does(way):
     scores = torch.linspace(1, 3, 20).double()
-    method = gradients.selector(way, 0.5, 0.1, 0.5, seed=3)
-    weights = gradients.selection_weights(method, scores, range(400))
-    assert torch.equal(weights, gradients.selection_weights(
+    method = selections.selector(way, 0.5, 0.1, 0.5, seed=3)
+    weights = selections.selection_weights(method, scores, range(400))
+    assert torch.equal(weights, selections.selection_weights(
         method, scores, range(400)))
     assert (weights > 0).sum(1).eq(10).all()
     often = (weights > 0).double().mean(0)
@@ -162,11 +162,11 @@ def test_weighted_selections_have_no_bias_and_the_highest_have():
     rows = torch.randn(40, 200) + torch.linspace(0.2, 2, 40)[:, None]
     products = gradients.scalar_products(rows)
     found = {}
-    for way in gradients.WAYS:
-        weights = gradients.selection_weights(
-            gradients.selector(way, 0.5, 0.1, 0.5, seed=0),
+    for way in selections.WAYS:
+        weights = selections.selection_weights(
+            selections.selector(way, 0.5, 0.1, 0.5, seed=0),
             rows.norm(dim=1), range(1000))
-        found[way] = gradients.compare_selections(products, weights)
+        found[way] = selections.compare_selections(products, weights)
     for way, values in found.items():
         unbiased = 'weighted' in way or way == 'uniform'
         assert (values['bias'] < 2 * values['chance']) == unbiased, way
@@ -267,7 +267,7 @@ def test_a_training_is_analyzed_by_the_tool(data, tmp_path):  # noqa: F811
     summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
     found, = summary['checkpoints']
     assert found['checkpoint'] == 'epoch_2' and found['known'] == 16
-    assert len(found['selections']) == 3 * len(gradients.WAYS)
+    assert len(found['selections']) == 3 * len(selections.WAYS)
     assert all(0 <= row['wrong'] <= 1 for row in found['selections'])
     samples = json.loads((tmp_path / 'out' / 'samples.json').read_text())
     assert sum(samples['wrong']) / 16 == summary['wrong'] > 0
