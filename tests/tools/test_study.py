@@ -1,8 +1,6 @@
 """Studies: what is trained, what is kept, and what is made of it."""
 
 import fcntl
-import json
-import math
 import os
 import shutil
 import signal
@@ -17,13 +15,6 @@ import torch
 
 from ausam_mm.tooling import trainings
 from ausam_mm.tooling.studies import Run, read_study
-from ausam_mm.tooling.study_report import (
-    difference,
-    markdown,
-    summarize_study,
-    time_ratio,
-    write_report,
-)
 from ausam_mm.tooling.trainings import Trainings, measure
 from tools import study as tool
 
@@ -257,32 +248,6 @@ def test_list_prints_commands_that_train_a_run_each(
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-def test_an_interval_is_students(tmp_path):
-    first = {0: 51., 1: 54., 2: 50., 3: 57., 4: 53.}
-    second = {0: 50., 1: 50., 2: 50., 3: 50., 9: 90.}
-    found = difference(*({seed: dict(value=value) for seed, value in
-                          values.items()} for values in (first, second)), 2)
-    # Twice 1, 4, 0 and 7: mean 6, and t of 3 degrees of freedom is 3.182.
-    deviation = math.sqrt(((2 - 6)**2 + (8 - 6)**2 + 6**2 + (14 - 6)**2) / 3)
-    half = 3.182446 * deviation / 2
-    assert found['mean'] == 6 and found['seeds'] == 4
-    assert found['interval'] == pytest.approx([6 - half, 6 + half])
-    one = difference({0: dict(value=1.)}, {0: dict(value=3.)}, 1)
-    assert one == dict(mean=-2, interval=None, seeds=1)
-    assert difference({0: dict(value=1.)}, {1: dict(value=3.)}, 1) is None
-
-
-def test_speeds_of_other_machines_are_not_compared():
-    def result(seconds, machine='a', jobs=1):
-        return dict(seconds=seconds, machine=machine, jobs=jobs)
-
-    sam = {0: result(20), 1: result(30), 2: result(20), 3: result(20)}
-    assert time_ratio(sam, {0: result(10), 1: result(10)}) == 2.5
-    assert time_ratio(sam, {0: result(10), 2: result(1, 'b'),
-                            3: result(1, jobs=2)}) == 2
-    assert time_ratio(sam, {2: result(1, 'b')}) is None
-
-
 def test_a_run_is_measured_by_what_the_wrapper_counts():
     records = [
         dict(loss=1, step=1, time=2), dict(loss=1, step=2, time=3),
@@ -299,39 +264,6 @@ def test_a_run_is_measured_by_what_the_wrapper_counts():
     found = measure(records, 'score', 10)
     assert (found['sgd_steps'], found['samples_loaded'],
             found['samples_backpropagated']) == (5, 28, 56)
-
-
-def test_a_report_has_a_table_for_each_case_and_what_decides(tmp_path):
-    study = write(tmp_path, cases=(
-        'seeds', "cases = {'easy': {}, 'hard': {}}\n"
-        "reading = 'It helps.'\nseeds"), pairs=(
-            "('SAM', 'SGD')]", "('SAM', 'SGD'), ('SGD', 'SAM')]"))
-    fill(study, {('easy', 'SGD', 0): 50., ('easy', 'SGD', 1): 52.,
-                 ('hard', 'SGD', 0): 20.})
-    fill(study, {('easy', 'SAM', 0): 53., ('easy', 'SAM', 1): 56.},
-         sgd_steps=200, seconds=30, curve=[
-             dict(step=step, sgd_steps=step, seconds=step, value=value)
-             for step, value in ((1, 70.), (2, 54.))])
-    summary = summarize_study(study)
-    text = markdown(study, summary, 'COMMAND', 'x/figure.png')
-    # 3 and 4: mean 3.5, and t of one degree of freedom is 12.706.
-    assert ('| SAM | 54.50 | +3.50 [-2.85, +9.85] | 70.00 | 2 | 200 | 30 | '
-            '2.00 (3.00) | 27 | 1.00 |' in text)
-    assert '| 51.00 |  | 51.00 | 2 | 100 | 10 | 1.00 (1.00) | 80 | 3.00 |' \
-        in text
-    assert '**Decides:** SAM minus SGD +3.50 [-2.85, +9.85] over 2 seeds; ' \
-        'SGD minus SAM -3.50 [-9.85, +2.85] over 2 seeds.' in text
-    assert 'SAM and SGD share no finished seed yet; SGD' in text
-    assert '5 of 8 runs are finished.' in text and 'It helps.' in text
-    assert text.startswith('Does it help?\n\n```bash\nCOMMAND\n```\n\n**easy: '
-                           'accuracy/top1, differences to SGD**')
-    assert '](x/figure.png)' in text and 'a machine, 1 side by side' in text
-    write_report(study)
-    saved = json.loads((study.results / 'summary.json').read_text())
-    assert saved['cases'][0]['decides'][0]['mean'] == 3.5
-    assert '**hard: ' in (study.results / 'table.md').read_text()
-    for name in ('figure.png', 'cost.png'):
-        assert (study.results / name).read_bytes().startswith(b'\x89PNG')
 
 
 @pytest.fixture
