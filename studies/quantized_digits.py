@@ -59,7 +59,7 @@ reading = (
     'Trained and quantized by the same method, SAM gains over SGD outside the '
     "interval, and AUSAM with favor='low' gains as much for about as many "
     'back-propagations as SGD. Uniform samples do as well. The curves begin '
-    'apart: what is gained is there in the float models, and stays. Of SGD '
-    'the learning rate was searched, on one float model, and weight decay '
-    'and batch little. Other trainings ran beside these, so that seconds say '
+    'apart: what is gained is there in the float models, and stays. SGD was '
+    'searched one option after the other, with another seed, but on the float '
+    'model of seed 0. Other trainings ran beside these, so that seconds say '
     'little; in them AUSAM costs more than SGD on so small a network.')
