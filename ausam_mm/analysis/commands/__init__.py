@@ -1,0 +1,1 @@
+"""The sub-commands of tools/analyze.py: a file each, with its ``main``."""
