@@ -64,7 +64,8 @@ venv: $(VENV)/.installed
 $(VENV)/.installed: setup.py $(wildcard requirements/*.txt) | $(BIN)/python
 	$(PIP) -r requirements/build.txt
 	$(PIP) -r requirements/runtime.txt -r requirements/$(MM).txt \
-		-r requirements/optional.txt -r requirements/tests.txt
+		-r requirements/optional.txt -r requirements/analysis.txt \
+		-r requirements/tests.txt
 	$(PIP_MMPOSE) || { \
 		echo 'Trying once more, with a C compiler that comes from pip.'; \
 		$(PIP) ziglang && CC='$(CURDIR)/$(BIN)/python -m ziglang cc' $(PIP_MMPOSE); }

@@ -94,6 +94,7 @@ setup(
     extras_require={
         'runtime': requirements('runtime'),
         'optional': requirements('optional'),
+        'analysis': requirements('analysis'),
     },
     cmdclass={'build_py': BuildWithConfigsAndTools},
     zip_safe=False,
