@@ -410,6 +410,20 @@ def test_a_run_under_way_goes_on_unless_it_was_changed(fake):
     assert not start(0.2)
 
 
+def test_a_training_on_a_cpu_keeps_freed_memory_unless_told_otherwise(
+        fake, monkeypatch):
+    _, make = fake
+    Path('behavior').write_text("""
+with open('seen', 'a') as file:
+    print(os.environ['MALLOC_TRIM_THRESHOLD_'], file=file)""")
+    monkeypatch.delenv('MALLOC_TRIM_THRESHOLD_', raising=False)
+    make().train_all([Run('', 'SGD', 0)])
+    monkeypatch.setenv('MALLOC_TRIM_THRESHOLD_', '65536')
+    make().train_all([Run('', 'SAM', 0)])
+    kept, told = map(int, Path('seen').read_text().split())
+    assert kept >= 2**30 and told == 65536
+
+
 def test_each_job_has_a_gpu_of_its_own(fake, monkeypatch):
     study, make = fake
     monkeypatch.setattr(trainings, 'visible_gpus', lambda: ['4', '6'])
