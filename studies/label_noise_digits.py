@@ -28,6 +28,10 @@ settings = {
     'SAM': _digits.wrapper(5e-3, type='SAM', rho=0.3),
     'AUSAM, low (0.5)': _digits.wrapper(
         5e-3, alpha=0.5, favor='low', **_ausam),
+    # The same, where only what is selected is loaded.
+    'AUSAM, low (0.5), loader': {
+        **_digits.wrapper(5e-3, alpha=0.5, favor='low', **_ausam),
+        'train_dataloader.batch_sampler': dict(type='AUSAMBatchSampler')},
     'AUSAM (0.5)': _digits.wrapper(5e-3, alpha=0.5, **_ausam),
     # The control: are the scores good for anything?
     'uniform (0.5)': _digits.wrapper(

@@ -15,12 +15,15 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ausam_mm.tooling.plan import plan, print_plan
 from ausam_mm.tooling.runner import add_trust
-from ausam_mm.tooling.settings import positive
+from ausam_mm.tooling.settings import positive, usable
 from ausam_mm.tooling.studies import Run, Study, read_study
 from ausam_mm.tooling.study_report import print_report, write_report
 from ausam_mm.tooling.trainings import Trainings
@@ -36,6 +39,12 @@ def parse_args() -> argparse.Namespace:
     what.add_argument('--list', action='store_true',
                       help='print a command for each run that is not '
                       'finished,\nfor slurm, and train nothing')
+    what.add_argument('--slurm', action='store_true',
+                      help='print a job array for sbatch, a task for each of '
+                      'them')
+    what.add_argument('--plan', action='store_true',
+                      help='print what is left to run, its cost, and the '
+                      'hours that it\ntakes here by a few timed steps')
     what.add_argument('--report', action='store_true',
                       help='write table, figure and JSON of what is there')
     parser.add_argument('--jobs', type=positive, default=1,
@@ -47,8 +56,15 @@ def parse_args() -> argparse.Namespace:
                         help='train in these cases')
     parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED',
                         help='train with these seeds')
+    parser.add_argument('--scale', help='a smaller form of the study, by its '
+                        'name in the\nfile; its results lie in a folder '
+                        'below')
     parser.add_argument('--work-dir', type=Path,
                         help='the default is work_dirs/studies/<study>')
+    parser.add_argument('--device', type=usable, default='cuda' if
+                        torch.cuda.is_available() else 'cpu',
+                        help='of --plan; the default is cuda where there is '
+                        'a GPU')
     add_trust(parser)
     return parser.parse_args()
 
@@ -77,6 +93,8 @@ def command_of(run: Run, args: argparse.Namespace) -> str:
                         run.setting, '--seeds', run.seed]
     if run.case:
         words += ['--cases', run.case]
+    if args.scale:
+        words += ['--scale', args.scale]
     if args.work_dir:
         words += ['--work-dir', args.work_dir]
     if args.trust_checkpoint:
@@ -84,23 +102,43 @@ def command_of(run: Run, args: argparse.Namespace) -> str:
     return shlex.join(map(str, words))
 
 
+def job_array(commands: Sequence[str], name: str) -> str:
+    """A script for sbatch: each task has a GPU and a run of its own."""
+    return '\n'.join([
+        '#!/bin/bash', f'#SBATCH --job-name={name}',
+        f'#SBATCH --array=0-{len(commands) - 1}',
+        '#SBATCH --gres=gpu:1', '#SBATCH --cpus-per-task=6',
+        '# A task that is stopped goes on where it was.',
+        '#SBATCH --requeue', '', "commands=$(cat <<'END'", *commands, 'END',
+        ')', 'number=$((SLURM_ARRAY_TASK_ID + 1))',
+        'eval "srun $(sed -n "${number}p" <<< "$commands")"'])
+
+
 def main() -> None:
     args = parse_args()
     study = read_study(args.study)
+    if args.scale:
+        study = study.scaled(args.scale)
     runs = chosen(study, args)
     study.check()
-    if args.list:
-        for run in runs:
-            if not study.result_of(run):
-                print(command_of(run, args))
+    if args.plan:
+        print_plan(study, plan(study, runs, args.device), args.device)
+        return
+    if args.list or args.slurm:
+        commands = [command_of(run, args) for run in runs
+                    if not study.result_of(run)]
+        if args.slurm and not commands:
+            raise SystemExit('All runs are finished: nothing to submit.')
+        print(job_array(commands, study.name) if args.slurm
+              else '\n'.join(commands))
         return
     failures = []
     if not args.report:
         # So that the trainings are stopped, too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         trainings = Trainings(
-            study, TRAIN, args.work_dir or Path('work_dirs/studies',
-                                                study.name), args.jobs,
+            study, TRAIN, args.work_dir or Path(
+                'work_dirs/studies', study.name, args.scale or ''), args.jobs,
             ['--trust-checkpoint'] * args.trust_checkpoint)
         trainings.train_all(runs)
         failures = trainings.failures

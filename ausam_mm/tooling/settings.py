@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, OPTIM_WRAPPERS, DefaultScope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -98,6 +99,18 @@ def check_wrapper(cfg: Config, setting: str) -> None:
         build_optim_wrapper(nn.Linear(1, 1), wrapper)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise SystemExit(f'The setting {setting!r}: {error}') from error
+
+
+def without_warmup(cfg: Config) -> None:
+    """Lets a wrapper sample from its second step on, unless told otherwise."""
+    kind: Any = OPTIM_WRAPPERS.get(
+        cfg.optim_wrapper.get('type', 'OptimWrapper'))
+    known = {name for parent in inspect.getmro(kind)
+             for name in inspect.signature(parent).parameters}
+    for name, iterations in (('warmup', 1), ('ramp', 0)):
+        names = {f'{name}_iters', f'{name}_epochs'}
+        if names <= known and not names & set(cfg.optim_wrapper):
+            cfg.optim_wrapper[f'{name}_iters'] = iterations
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import re
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -51,14 +51,14 @@ class Study:
     A config is a file, relative to the study's as ``_base_`` is, or
     package::path. Options are merged into it as MMEngine merges an heir into
     its ``_base_``: nested, or with dots, ``{'train_cfg.max_epochs': 160}``.
+    Those of a case or a setting may name another ``config`` to start from.
 
     Args:
         path (Path): The study's file.
         results (Path): The folder of the results.
         question (str): What the study asks.
         config (str): The config that settings start from.
-        settings (dict[str, dict]): Options of each setting by its name. The
-            key ``config`` names another config to start from. In
+        settings (dict[str, dict]): Options of each setting by its name. In
             ``load_from`` stands ``{seed}`` for the run's.
         seeds (Sequence[int]): The seeds of each setting. Runs with the same
             seed have the same initial weights, order of data and
@@ -76,6 +76,12 @@ class Study:
             to 1.
         reading (str): What the results say, once they are there. Defaults to
             an empty one.
+        num_samples (int, optional): Samples of the training data, for a plan
+            where the data is not there. Defaults to None.
+        scales (dict[str, dict]): Smaller forms of the study by their names:
+            ``options`` that are merged last, and ``cases`` and ``seeds``,
+            those that are kept. Defaults to none.
+        scale (str): The one that this is. Defaults to '', for none of them.
 
     Raises:
         ValueError: If parts do not fit together.
@@ -93,6 +99,9 @@ class Study:
     options: Options = field(default_factory=dict)
     factor: float = 1.
     reading: str = ''
+    num_samples: int | None = None
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scale: str = ''
 
     def __post_init__(self) -> None:
         for name in ('settings', 'cases'):
@@ -128,6 +137,26 @@ class Study:
     def name(self) -> str:
         return self.path.stem
 
+    def scaled(self, name: str) -> 'Study':
+        """The study in a smaller form, with results of its own.
+
+        Args:
+            name (str): One of ``scales``.
+
+        Raises:
+            SystemExit: If there is none of this name.
+        """
+        if name not in self.scales:
+            known = ', '.join(map(repr, self.scales)) or 'none: add scales'
+            raise SystemExit(f'--scale {name!r} is not in {self.path}, which '
+                             f'has {known}.')
+        parts = self.scales[name]
+        return replace(
+            self, results=self.results / name,
+            cases={case: self.cases[case]
+                   for case in parts.get('cases', self.cases)},
+            seeds=parts.get('seeds', self.seeds), scale=name)
+
     @property
     def reference(self) -> str:
         """The setting that differences are to."""
@@ -146,13 +175,17 @@ class Study:
         Raises:
             SystemExit: If there is no such config, or options do not fit it.
         """
-        options = copy.deepcopy(self.settings[run.setting])
-        path = options.pop('config', self.config)
+        parts: list[Options] = copy.deepcopy([
+            self.options, self.cases[run.case], self.settings[run.setting],
+            self.scales.get(self.scale, {}).get('options', {})])
+        path = self.config
+        for part in parts:
+            path = part.pop('config', path)
         cfg = copy.deepcopy(_read(
             path if '::' in path else os.path.join(self.path.parent, path)))
         try:
-            for part in (self.options, self.cases[run.case], options):
-                cfg.merge_from_dict(copy.deepcopy(part))
+            for part in parts:
+                cfg.merge_from_dict(part)
         except (AttributeError, KeyError, TypeError) as error:
             raise SystemExit(f'The options of {run} do not fit the config: '
                              f'{error}') from error
@@ -236,7 +269,7 @@ def read_study(path: Path, results: Path | None = None) -> Study:
     found = {name: value for name, value in names.items()
              if not name.startswith('_') and not callable(value)
              and not isinstance(value, ModuleType)}
-    known = [part.name for part in fields(Study)][2:]
+    known = [part.name for part in fields(Study)][2:-1]
     try:
         for name in found:
             require(name in known, f'{name!r} is unknown: the names are '

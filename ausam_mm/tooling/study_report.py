@@ -246,8 +246,10 @@ def write_report(study: Study) -> None:
     """Writes table.md, summary.json and two figures into the results."""
     summary = summarize_study(study)
     path = Path(os.path.relpath(study.path)).as_posix()
+    scale = f' --scale {study.scale}' if study.scale else ''
     write(study.results / 'table.md', markdown(
-        study, summary, f'python tools/study.py {path}', 'figure.png') + '\n')
+        study, summary, f'python tools/study.py {path}{scale}',
+        'figure.png') + '\n')
     write(study.results / 'summary.json', json.dumps(summary, indent=1) + '\n')
     draw(study, summary)
     draw_cost(study, summary)

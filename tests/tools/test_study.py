@@ -445,12 +445,13 @@ def test_gpus_are_those_that_are_visible(monkeypatch):
     assert trainings.visible_gpus() == []
 
 
-@pytest.mark.parametrize('path', sorted(ROOT.glob('studies/[!_]*.py')),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted(
+    ROOT.glob('studies/**/[!_]*.py')), ids=lambda path: path.stem)
 def test_the_studies_here_fit_together(path):
     study = read_study(path)
-    study.check()
-    assert study.question and study.config.startswith('../configs/')
+    for form in (study, *map(study.scaled, study.scales)):
+        form.check()
+    assert study.question and '../configs/' in study.config
 
 
 def test_the_study_of_the_docs_fits_together(tmp_path):

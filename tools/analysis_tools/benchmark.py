@@ -18,7 +18,6 @@ ratios beside the theoretical costs (ratios.png).
 
 import argparse
 import copy
-import inspect
 import itertools
 import os
 import statistics
@@ -32,7 +31,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import set_random_seed
 from rich.console import Console
 from rich.progress import track
@@ -50,7 +48,13 @@ from ausam_mm.tooling.reports import (
     write_summary,
 )
 from ausam_mm.tooling.runner import read_config, set_dataloader_defaults
-from ausam_mm.tooling.settings import COUNTERS, Setup, positive, scope_of
+from ausam_mm.tooling.settings import (
+    COUNTERS,
+    Setup,
+    positive,
+    scope_of,
+    without_warmup,
+)
 
 SETTINGS = ('OptimWrapper', 'SAM', 'AUSAM alpha=0.5', 'AUSAM alpha=0.6',
             'AUSAM alpha=(0.25,0.75)')
@@ -71,17 +75,12 @@ class Case:
 
 def configure(cfg: Config, setting: str, args: argparse.Namespace) -> Config:
     """A copy of a config with a setting, and without warm-up."""
-    name, options = tooling.parse_setting(setting)
+    _, options = tooling.parse_setting(setting)
     if any(option.startswith('train_dataloader.') for option in options):
         raise SystemExit(f'The setting {setting!r}: all wrappers get the same '
                          'batches, so change them with --cfg-options.')
     cfg = tooling.configure(cfg, setting, args.cfg_options)
-    known = {name for parent in OPTIM_WRAPPERS.get(name).__mro__
-             for name in inspect.signature(parent.__init__).parameters}
-    for name, iterations in (('warmup', 1), ('ramp', 0)):
-        names = {f'{name}_iters', f'{name}_epochs'}
-        if names <= known and not names & set(cfg.optim_wrapper):
-            cfg.optim_wrapper[f'{name}_iters'] = iterations
+    without_warmup(cfg)
     return cfg
 
 

@@ -1,0 +1,44 @@
+"""Handwritten digits with 40 % wrong labels, by every method.
+
+The data: tools/dataset_converters/digits.py
+"""
+
+import _digits_with_noise as _digits
+
+question = (
+    'Which of the methods gain over SGD with its own best options where 40 % '
+    'of the labels are wrong, and at what cost? All have the weight decay, '
+    'learning rate, batch and rho of SAM in label_noise_digits.py, and else '
+    'their defaults: none but SAM and AUSAM is tuned.')
+
+config = _digits.CONFIG
+options = _digits.wrong_labels(40)
+
+_rho = dict(rho=0.3)
+settings = {
+    'SGD, tuned': _digits.wrapper(5e-3, lr=0.3, batch_size=32),
+    **{name: _digits.wrapper(5e-3, type=name.split(',')[0], **wrapper)
+       for name, wrapper in {
+           'SAM': _rho,
+           'AUSAM, low (0.5)': dict(
+               _rho, alpha=0.5, ramp_epochs=6, favor='low'),
+           'GSAM': _rho,
+           'FSAM': _rho,
+           'VSAM': _rho,
+           'ESAM': _rho,
+           'KSAM': _rho,
+           'SSSAM': _rho,
+           'LookSAM': _rho,
+           'AESAM': _rho,
+           'AELookSAM': _rho,
+           # One step of momentum: its rho is another measure.
+           'MSAM': dict(rho=3.),
+           # The control: a random direction.
+           'RandomSAM': _rho,
+       }.items()},
+}
+seeds = (0, 1, 2, 3, 4)
+
+metric = 'accuracy/top1'
+baseline = 'SGD, tuned'
+comparisons = [('AUSAM, low (0.5)', 'SGD, tuned'), ('SAM', 'SGD, tuned')]
