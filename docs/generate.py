@@ -33,6 +33,7 @@ TASKS = dict(
 DATA = {
     'cifar10': 'CIFAR-10',
     'cifar10-2000': 'CIFAR-10, 2,000 images',
+    'cifar10-2000-noise40': 'CIFAR-10, 2,000 images, 40 % of the labels wrong',
     'cifar100': 'CIFAR-100',
     'coco': 'COCO',
     'digits': 'Digits',

@@ -445,8 +445,9 @@ def test_gpus_are_those_that_are_visible(monkeypatch):
     assert trainings.visible_gpus() == []
 
 
-@pytest.mark.parametrize('path', sorted(
-    ROOT.glob('studies/**/[!_]*.py')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted([
+    *ROOT.glob('studies/[!_]*.py'), *ROOT.glob('studies/paper/[!_]*.py')]),
+    ids=lambda path: path.stem)
 def test_the_studies_here_fit_together(path):
     study = read_study(path)
     for form in (study, *map(study.scaled, study.scales)):
