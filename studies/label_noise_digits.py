@@ -58,9 +58,9 @@ reading = (
     'scores are often wrong labels. Most of what SAM gains over SGD with the '
     'usual options SGD gains by its own; training twice as long makes it '
     'worse. The options of 40 % fail with 60 % wrong labels, those of SGD '
-    'first (one seed). What is selected in the loader is the same, and saves '
-    "loading: its seconds are those of SGD. The seconds of the tuned SGD, SAM, "
-    'AUSAM, low (0.5), both ways, and uniform (0.5) at 40 % were taken in '
+    'first (one seed). Selected in the loader, the same samples take about '
+    'the seconds of SGD. Those of the tuned SGD, SAM, AUSAM, low (0.5), both '
+    'ways, and uniform (0.5) at 40 % were taken in '
     'turns, seed by seed, a core each, with other work on the other core; '
     'those of other rows beside other trainings. So small a network waits '
     'for Python.')
