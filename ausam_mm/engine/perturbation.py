@@ -141,9 +141,10 @@ class Perturbation:
     def _copy_and_add(self, params: list[nn.Parameter],
                       steps: list[Tensor]) -> None:
         """Copies w into the buffers, and moves the weights where they are."""
-        torch._foreach_copy_([self._buffers[p] for p in params], params)
+        weights: list[Tensor] = [*params]
+        torch._foreach_copy_([self._buffers[p] for p in params], weights)
         self._moved.update(dict.fromkeys(params))
-        torch._foreach_add_(params, steps)
+        torch._foreach_add_(weights, steps)
 
     def _keep_valid(self, params: list[nn.Parameter]) -> None:
         for p in params:

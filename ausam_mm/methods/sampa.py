@@ -29,9 +29,11 @@ class SAMPa(TwoPassOptimWrapper):
     3. Step from x with (1 - lmbda) * h + lmbda * g.
     4. h <- the gradient at x + eps, of this batch; eps = rho * g / ||g||.
 
-    The paper computes 4 at the same time as 2 of the next batch, on a second
-    device, and so takes the time of 1 SGD step. Here one comes after the
-    other: Cost: 2 SGD steps, and two tensors for each parameter.
+    The paper computes 4 at the same time as 2 of the next batch, on another
+    device. Here one comes after the other.
+
+    Cost: 2 SGD steps, one after the other, and two tensors for each
+    parameter.
 
     Args:
         optimizer (Optimizer): The optimizer that steps.
@@ -99,7 +101,7 @@ class SAMPa(TwoPassOptimWrapper):
         if last is None:
             return g
         momentum = group['momentum']
-        velocity = momentum * last + (1 - group['dampening']) * g
+        velocity: Tensor = momentum * last + (1 - group['dampening']) * g
         return g + momentum * velocity if group['nesterov'] else velocity
 
     @torch.no_grad()

@@ -344,7 +344,7 @@ def test_sample_weights_of_1_change_nothing_and_report_the_losses(name):
 
 
 @pytest.mark.parametrize('reduction', ['mean', 'sum'])
-@pytest.mark.parametrize('name', ['SAM', 'KSAM', 'AUSAM', 'MSAM'])
+@pytest.mark.parametrize('name', ['SAM', 'KSAM', 'AUSAM', 'MSAM', 'SAMPa'])
 def test_sample_weights_multiply_the_losses_of_both_passes(name, reduction):
     """A weight of 2 is a loss twice as large: of a model that doubles it."""
 
