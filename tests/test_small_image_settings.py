@@ -1,4 +1,4 @@
-"""The published settings of small images, as the configs come to compute them."""
+"""The published settings of small images, as the configs compute them."""
 
 from pathlib import Path
 

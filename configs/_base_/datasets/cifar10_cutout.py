@@ -1,5 +1,6 @@
 # CIFAR-10 with crop, flip and cutout in every second image, which is filled
-# with the mean; normalized by the mean and deviation over all pixels. mmpretrain downloads it if it is absent.
+# with the mean; normalized by the mean and deviation over all pixels.
+# mmpretrain downloads it if it is absent.
 default_scope = 'mmpretrain'
 
 data_preprocessor = dict(
