@@ -31,6 +31,7 @@ from .methods import (
     AELookSAM,
     LookSAM,
     RandomSAM,
+    SAMPa,
     SplitSAM,
 )
 from .models import MobileNetV2_CIFAR, PytorchCVBackbone
@@ -45,8 +46,8 @@ __all__ = [
     'ESAM', 'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop',
     'FSAM', 'GSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
     'KeypointNoise', 'LabelNoise', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR',
-    'PytorchCVBackbone', 'RandomSAM', 'ResumableFSDPStrategy', 'SAM', 'SSSAM',
-    'SampleHistory', 'SplitSAM', 'TwoPassOptimWrapper',
+    'PytorchCVBackbone', 'RandomSAM', 'ResumableFSDPStrategy', 'SAM',
+    'SAMPa', 'SSSAM', 'SampleHistory', 'SplitSAM', 'TwoPassOptimWrapper',
     'UntrustedCheckpointError', 'VSAM', '__version__', 'checkpoint_loading',
     'compat', 'refuse_per_sample_loss', 'register_per_sample_loss',
     'set_optim_wrapper', 'wrong_samples'

@@ -33,7 +33,7 @@ FOREIGN = ('mmdet.YOLOXHSVRandomAug', 'Albumentation',
 WRAPPERS = {
     name.lower(): kind for name, kind in OPTIM_WRAPPERS.module_dict.items()
     if kind.__module__.startswith('ausam_mm.')}
-METHOD = re.compile(f'_({"|".join(WRAPPERS)})(-uniform|-loss)?_')
+METHOD = re.compile(f'_({"|".join(WRAPPERS)})(-uniform|-loss|-60|-25-75)?_')
 METHODS = [path for path in CONFIGS if METHOD.search(path.stem)]
 SIMCC = ROOT / 'configs/pose/figures/simcc_res18-c16_b64_figures-64x64.py'
 

@@ -158,7 +158,7 @@ def test_every_config_is_listed_once_under_its_name():
 @pytest.mark.parametrize('entry', MODELS, ids=lambda entry: entry['Name'])
 def test_a_metafile_says_what_a_config_and_its_name_say(entry):
     cfg = Config.fromfile(ROOT / entry['Config'], import_custom_modules=False)
-    method = re.search(r'_([a-z]*sam|infobatch)[-_]', entry['Name'])
+    method = re.search(r'_([a-z]*sam(?:pa)?|infobatch)[-_]', entry['Name'])
     collection = entry['In Collection']
     assert collection.lower() == (method[1] if method else 'optimwrapper')
     about = entry['Metadata']

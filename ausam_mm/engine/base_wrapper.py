@@ -126,6 +126,22 @@ class ComposedOptimWrapper(OptimWrapper):
         """The base's step; schedulers count the calls of this method."""
         self.base.step(**kwargs)
 
+    def clip(self, params: list[nn.Parameter], grads: list[Tensor]) -> None:
+        """Clips gradients in place, as the base does those it steps with.
+
+        Args:
+            params (list[nn.Parameter]): The parameters.
+            grads (list[Tensor]): A gradient for each of them.
+        """
+        options = getattr(self.base, 'clip_grad_kwargs', None)
+        if not options:
+            return
+        with self.undo.scope():
+            for p, grad in zip(params, grads):
+                self.undo.keep(setattr, p, 'grad', p.grad)
+                p.grad = grad
+            self.base.clip_func(params, **options)
+
     def step_if_finite(self, params: list[nn.Parameter],
                        group: ProcessGroup | None = None,
                        **kwargs: Any) -> bool:

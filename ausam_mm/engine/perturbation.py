@@ -80,21 +80,18 @@ class Perturbation:
         at_hand = self._is_at_hand(norm)
         if at_hand and not can_move:
             return norm
-        for p in params:
-            if p not in self._buffers:
-                self._buffers[p] = torch.empty_like(p, requires_grad=False)
+        self._provide_buffers(params)
         for members, settings in zip(moved, param_groups):
             if not members:
                 continue
-            saved = [self._buffers[p] for p in members]
             steps = [p.grad for p in members]
             scale = torch.where(can_move, factor * settings['rho'] / norm, 0)
             if at_hand:
                 alpha = scale.item()
                 # One after the other, while it is in the cache; the last
                 # ones first, whose gradients the norm has just read.
-                for p, buffer, step in reversed([*zip(members, saved,
-                                                      steps)]):
+                for p, step in reversed([*zip(members, steps)]):
+                    buffer = self._buffers[p]
                     if group is None and owns_memory(p):
                         weight = p.data
                         torch.add(weight, step, alpha=alpha, out=buffer)
@@ -105,17 +102,25 @@ class Perturbation:
                         self._moved[p] = None
                         p.add_(step, alpha=alpha)
             else:
-                torch._foreach_copy_(saved, members)
-                self._moved.update(dict.fromkeys(members))
                 for step in steps:  # for 0 * inf is no step of length 0
                     step.nan_to_num_(0, 0, 0)
                 torch._foreach_mul_(steps, scale)
-                torch._foreach_add_(members, steps)
-        for p in params:
-            if hasattr(p, 'keep_valid'):
-                weight = self._moved[p]
-                p.keep_valid(self._buffers[p] if weight is None else weight)
+                self._copy_and_add(members, steps)
+        self._keep_valid(params)
         return norm
+
+    @torch.no_grad()
+    def move(self, params: list[nn.Parameter], steps: list[Tensor]) -> None:
+        """Moves weights by steps of any length, until they are restored.
+
+        Args:
+            params (list[nn.Parameter]): The parameters. What ``keep_valid``
+                of one refuses is taken back.
+            steps (list[Tensor]): What is added to each of them.
+        """
+        self._provide_buffers(params)
+        self._copy_and_add(params, steps)
+        self._keep_valid(params)
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -127,6 +132,25 @@ class Perturbation:
             if weight is not None:
                 p.data = weight
         self._moved = {}
+
+    def _provide_buffers(self, params: list[nn.Parameter]) -> None:
+        for p in params:
+            if p not in self._buffers:
+                self._buffers[p] = torch.empty_like(p, requires_grad=False)
+
+    def _copy_and_add(self, params: list[nn.Parameter],
+                      steps: list[Tensor]) -> None:
+        """Copies w into the buffers, and moves the weights where they are."""
+        weights: list[Tensor] = [*params]
+        torch._foreach_copy_([self._buffers[p] for p in params], weights)
+        self._moved.update(dict.fromkeys(params))
+        torch._foreach_add_(weights, steps)
+
+    def _keep_valid(self, params: list[nn.Parameter]) -> None:
+        for p in params:
+            if hasattr(p, 'keep_valid'):
+                weight = self._moved[p]
+                p.keep_valid(self._buffers[p] if weight is None else weight)
 
     @staticmethod
     def _is_at_hand(norm: Tensor) -> bool:

@@ -49,6 +49,8 @@ class Step:
         group (ProcessGroup, optional): Processes that share the shards of
             each parameter.
         two_passes (bool): Whether the step was begun as one of two passes.
+        repeats (bool): Whether a second pass may follow, be it after the
+            optimizer's step.
         selection (Selection): The samples that the passes see.
         first (PassRecord): The samples' losses at w.
         second (PassRecord): The samples' losses at w + eps.
@@ -72,6 +74,7 @@ class Step:
             p for group in method.param_groups for p in group['params']]
         self.group = sharding_group(model)
         self.two_passes = method.uses_two_passes()
+        self.repeats = self.two_passes or method.second_pass_after_step
         self.selection = Selection.full_batch(0)
         self.first = PassRecord(0, 0)
         self.second = PassRecord(0, 0)
@@ -96,6 +99,9 @@ class Step:
         self._read_later: dict[str, Tensor] = {}
         self._lone_values: set[str] = set()
         self._versions: list[int] | None = None  # of the weights after it
+        # Of a pass that is repeated after the optimizer's step.
+        self._count = 0  # of micro-batches before this one
+        self._repeatable = False
         self._random_states: RandomStates | None = None
         self._context = ExitStack()
 
@@ -168,7 +174,7 @@ class Step:
         size = len(self.selection.seen)
         is_due = losses is not None and size > 1 and losses.is_due(
             method.num_steps)
-        if is_due or self.two_passes:
+        if is_due or self.repeats:
             method.forward_state.save(everything=is_due)
         if is_due:
             self._aside().judge(call, size, self._batch)
@@ -180,7 +186,7 @@ class Step:
         self._call = call
         if method.match_rng:
             self._random_states = get_random_states(self.inner)
-        if not self.two_passes:
+        if not self.repeats:
             return call
         self._copy = CallCopy(call, method.forward_state.copies_call)
         if self.selection.same_samples:
@@ -252,7 +258,7 @@ class Step:
             zero_kwargs (dict): Arguments of ``optimizer.zero_grad``.
         """
         method = self.method
-        if self.two_passes:
+        if self.repeats:
             self._read_later.update(
                 given=loss.detach().reshape(()),
                 returned=self._returned_loss())
@@ -261,7 +267,11 @@ class Step:
         self.loss_scale = method.loss_scale(loss)
         try:
             if not self.two_passes:
+                self._count = self.base.inner_count
                 method.backward(method.scale_loss(loss))
+                if method.second_pass_after_step:
+                    self._repeatable = self._rewind()
+                    method.repeated_later.append(self)
             else:
                 weights = method.gradient_weights(self)
                 with self._accumulated_set_aside():
@@ -279,17 +289,26 @@ class Step:
         finally:
             self.restore()
             method.forward_state.advance()
-            # A step is in reference cycles with the hooks of its passes: what
-            # is large must not wait for the garbage collector.
-            self._call = (), {}
-            self._batch = self._copy = None
-            self.first.batch = self.second.batch = None
+            if self not in method.repeated_later:
+                self._forget()
         method.micro_batch += 1
         if method.should_update():
             method.micro_batch = 0
-            self._refine()
+            params = self._refine()
             self._update(step_kwargs, zero_kwargs)
+            if method.second_pass_after_step:
+                self._after_update(params)
         self._finish()
+
+    def _forget(self) -> None:
+        """Drops what is large.
+
+        A step is in reference cycles with the hooks of its passes, and would
+        wait for the garbage collector.
+        """
+        self._call = (), {}
+        self._batch = self._copy = None
+        self.first.batch = self.second.batch = None
 
     @torch.no_grad()
     def _returned_loss(self) -> Tensor:
@@ -405,6 +424,54 @@ class Step:
                 self.method.param_groups, self.group,
                 self.method.radius_factor)
 
+    def _after_update(self, params: list[nn.Parameter]) -> None:
+        """Lets the method repeat the passes at the new weights."""
+        method = self.method
+        try:
+            method.after_update(self, params)
+        finally:
+            self.restore()
+            for step in method.repeated_later:
+                step._forget()
+            method.repeated_later = []
+
+    def gradient_at_new_weights(
+            self, params: list[nn.Parameter],
+            direction: list[Tensor]) -> list[Tensor] | None:
+        """Perturbs the new weights and runs the second passes there.
+
+        For :meth:`TwoPassOptimWrapper.after_update`.
+
+        Args:
+            params (list[nn.Parameter]): The parameters.
+            direction (list[Tensor]): That of the perturbation, for each of
+                them, finite.
+
+        Returns:
+            list[Tensor], optional: The gradient of each of them, over all
+            micro-batches and processes, without loss scaling. None if a
+            first pass cannot be repeated, about which a warning was given.
+        """
+        method, state = self.method, self.method.forward_state
+        if not all(step._repeatable for step in method.repeated_later):
+            return None
+        along = dict(zip(params, direction))
+        self.norm = self.perturb_along([
+            along[p].clone() if p in along else None for p in self.params])
+        self.perturbed = True
+        with self._accumulated_set_aside():
+            for step in method.repeated_later:
+                step.norm = self.norm
+                set_inner_count(self.base, step._count)
+                state.save()
+                step._second_pass([], 1.)
+                # What the first passes have made of it stays; the second
+                # ones find it so, and what they make of it is dropped.
+                state.rewind()
+            scale = method.loss_scale(self.norm)
+            return [torch.zeros_like(p) if p.grad is None
+                    else p.grad / scale.to(p.grad) for p in params]
+
     def _second_pass(self, first: list[Tensor | None],
                      weight: float) -> None:
         """The losses and the gradient at w + eps.
@@ -471,8 +538,12 @@ class Step:
         self.method.perturbation.restore()
 
     @torch.no_grad()
-    def _refine(self) -> None:
-        """Lets the method change the gradient that the optimizer gets."""
+    def _refine(self) -> list[nn.Parameter]:
+        """Lets the method change the gradient that the optimizer gets.
+
+        Returns:
+            list[nn.Parameter]: The parameters that have one.
+        """
         params = [p for p in self.params if p.grad is not None]
         first = None
         if self.method.keeps_first_gradient and self.perturbed:
@@ -480,6 +551,7 @@ class Step:
             if not is_fsdp(self.model):
                 average(first)
         self.method.refine(self, params, first)
+        return params
 
     def _update(self, step_kwargs: dict[str, Any],
                 zero_kwargs: dict[str, Any]) -> None:
@@ -505,7 +577,7 @@ class Step:
         # From here on the host waits for the device, as the Runner does when
         # it logs the loss.
         method, read = self.method, self._read()
-        if self.two_passes:
+        if self.repeats:
             self._check_losses(read['given'], read['returned'])
         if 'scale' in read:
             if read['next_scale'] < read['scale']:

@@ -47,7 +47,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     :meth:`select_by_loss` or :meth:`needs_gradient_norms` and
     :meth:`select_by_gradient_norm`, :meth:`params_to_perturb`,
     :meth:`gradient_weights`, :meth:`needs_second_pass`,
-    :meth:`set_ascent_direction`, :meth:`refine`, :meth:`observe`.
+    :meth:`set_ascent_direction`, :meth:`refine`, :meth:`after_update`,
+    :meth:`observe`.
 
     Args:
         optimizer (Optimizer): The optimizer that steps.
@@ -81,6 +82,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             sees: 'first', 'second', or None.
         keeps_first_gradient (bool): Whether :meth:`refine` is given the
             gradient of the first passes.
+        second_pass_after_step (bool): Whether steps of one pass repeat it
+            after the optimizer's step, in :meth:`after_update`.
         radius_factor (float): What the radius is multiplied with.
         saved (tuple[str]): Attributes of the method that a checkpoint holds:
             tensors and primitives.
@@ -101,6 +104,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
     needs_losses = False
     scores_before: str | None = None
     keeps_first_gradient = False
+    second_pass_after_step = False
     radius_factor = 1.
     saved: tuple[str, ...] = ()
 
@@ -152,6 +156,8 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
         self.param_states: list[ParamState] = []
         self.sample_weights: Tensor | None = None
         self.last_losses: tuple[Tensor, Tensor] | None = None
+        # Micro-batches whose second passes follow the optimizer's step.
+        self.repeated_later: list[Step] = []
         self._first_gradients: dict[nn.Parameter, Tensor] = {}
         self._losses: PerSampleLosses | None = None
         self._losses_state: dict[str, Any] = {}  # of a checkpoint
@@ -196,6 +202,7 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
                 self.least_samples = 2  # until the first pass shows it
         if self.starts_update():
             self._statistics.save()
+            self.repeated_later = []
         self._step = Step(self, model)
         try:
             with self._grad_mode_kept(), self._step.first_forward():
@@ -373,6 +380,18 @@ class TwoPassOptimWrapper(ComposedOptimWrapper):
             first (list[Tensor], optional): The gradient of their first
                 passes, if ``keeps_first_gradient`` and the step had two
                 passes.
+        """
+
+    def after_update(self, step: Step, params: list[nn.Parameter]) -> None:
+        """Learns from the weights that the optimizer's step has made.
+
+        Called where ``second_pass_after_step`` is set, once for each of the
+        optimizer's steps, also if that was skipped. See
+        :meth:`Step.gradient_at_new_weights`.
+
+        Args:
+            step (Step): The last micro-batch's.
+            params (list[nn.Parameter]): Those that :meth:`refine` was given.
         """
 
     def observe(self, step: Step) -> None:

@@ -11,11 +11,12 @@ from .looksam import LookSAM
 from .msam import MSAM
 from .random_sam import RandomSAM
 from .sam import SAM
+from .sampa import SAMPa
 from .splitsam import SplitSAM
 from .sssam import SSSAM
 from .vsam import VSAM
 
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'ESAM', 'FSAM', 'GSAM', 'KSAM', 'LookSAM',
-    'MSAM', 'RandomSAM', 'SAM', 'SSSAM', 'SplitSAM', 'VSAM'
+    'MSAM', 'RandomSAM', 'SAM', 'SAMPa', 'SSSAM', 'SplitSAM', 'VSAM'
 ]

@@ -35,6 +35,7 @@ METHODS = {
     # By default each process has a direction of its own.
     'RandomSAM': dict(type='RandomSAM', seed=0, sync_perturbation=True),
     'SplitSAM': dict(type='SplitSAM', seed=0),
+    'SAMPa': dict(type='SAMPa', lmbda=0.4),
 }
 
 
@@ -335,14 +336,15 @@ def test_sample_weights_of_1_change_nothing_and_report_the_losses(name):
         wrappers[1].sample_weights = torch.ones(16)
         weighted.train_step(batch(i), wrappers[1])
         seen, at_w = wrappers[1].last_losses
-        if name not in ('MSAM', 'RandomSAM'):  # whose only pass is not at w
+        # The first pass of these is not at w.
+        if name not in ('MSAM', 'RandomSAM', 'SAMPa'):
             torch.testing.assert_close(at_w, losses[seen])
         assert wrappers[1].sample_weights is None
     assert difference(without, weighted) == 0
 
 
 @pytest.mark.parametrize('reduction', ['mean', 'sum'])
-@pytest.mark.parametrize('name', ['SAM', 'KSAM', 'AUSAM', 'MSAM'])
+@pytest.mark.parametrize('name', ['SAM', 'KSAM', 'AUSAM', 'MSAM', 'SAMPa'])
 def test_sample_weights_multiply_the_losses_of_both_passes(name, reduction):
     """A weight of 2 is a loss twice as large: of a model that doubles it."""
 

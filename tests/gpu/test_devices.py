@@ -29,7 +29,7 @@ METHODS = dict(
     MSAM=(1, 1, {}), LookSAM=(1, 1, dict(k=2)), SSSAM=(1, 0, {}),
     KSAM=(2, 2, {}), ESAM=(2, 2, {}), VSAM=(2, 1, dict(rate=1.)),
     AESAM=(2, 1, {}), AELookSAM=(2, 1, {}), GSAM=(1, 1, {}),
-    RandomSAM=(1, 0, {}), SplitSAM=(1, 2, {}))
+    RandomSAM=(1, 0, {}), SplitSAM=(1, 2, {}), SAMPa=(1, 2, {}))
 
 
 class Reads(TorchDispatchMode):

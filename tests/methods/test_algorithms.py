@@ -369,7 +369,8 @@ def test_degenerate_settings_are_sam_or_the_base_optimizer(degenerate, other):
 METHODS = dict(
     ESAM=dict(), LookSAM=dict(k=3), SSSAM=dict(p=0.6, seed=0), AESAM=dict(),
     AELookSAM=dict(), KSAM=dict(), VSAM=dict(K=4, min_rate=0.2), MSAM=dict(),
-    FSAM=dict(), GSAM=dict(), RandomSAM=dict(seed=0), SplitSAM=dict())
+    FSAM=dict(), GSAM=dict(), RandomSAM=dict(seed=0), SplitSAM=dict(),
+    SAMPa=dict())
 
 
 @pytest.mark.parametrize('name', METHODS)

@@ -82,6 +82,8 @@ def test_an_unknown_option_is_refused_with_a_remedy(option, message):
     (dict(type='SplitSAM', direction='up'), "one of 'gradient', 'random'"),
     (dict(type='SplitSAM', reduction='max'), "one of None, 'mean', 'sum'"),
     (dict(type='SplitSAM', seed=-1), 'at least 0'),
+    (dict(type='SAMPa', lmbda=1.2), 'published one is 0.2'),
+    (dict(type='SAMPa', lmbda=None), 'lmbda=None'),
     (dict(type='MSAM', rho=-3.), 'set rho >= 0'),
 ], ids=str)
 def test_wrong_values_of_other_methods_are_refused(options, message):
@@ -92,7 +94,7 @@ def test_wrong_values_of_other_methods_are_refused(options, message):
 
 @pytest.mark.parametrize('name', [
     'ESAM', 'LookSAM', 'SSSAM', 'AESAM', 'AELookSAM', 'KSAM', 'VSAM', 'MSAM',
-    'FSAM', 'GSAM', 'RandomSAM', 'SplitSAM'])
+    'FSAM', 'GSAM', 'RandomSAM', 'SplitSAM', 'SAMPa'])
 def test_an_unknown_option_of_any_method_is_refused(name):
     with pytest.raises(TypeError, match="did you mean 'rho'"):
         wrap(build(), type=name, rhoo=0.1)

@@ -95,7 +95,7 @@ def test_without_radius_it_is_the_base_bit_for_bit(options):
 METHODS = dict(
     SAM={}, AUSAM=dict(alpha=0.5, warmup_iters=1), ESAM={}, FSAM={}, KSAM={},
     SSSAM={}, VSAM={}, LookSAM=dict(k=2), AESAM={}, AELookSAM={}, MSAM={},
-    GSAM={}, RandomSAM={}, SplitSAM={})
+    GSAM={}, RandomSAM={}, SplitSAM={}, SAMPa={})
 
 
 @pytest.mark.parametrize('name', list(METHODS))

@@ -1,16 +1,18 @@
-# CIFAR-10 with crop, flip and cutout. mmpretrain downloads it if it is absent.
+# CIFAR-10 with crop, flip and cutout in every second image, which is filled
+# with the mean; normalized by the mean and deviation over all pixels.
+# mmpretrain downloads it if it is absent.
 default_scope = 'mmpretrain'
 
 data_preprocessor = dict(
     num_classes=10,
     mean=[125.307, 122.961, 113.8575],
-    std=[51.5865, 50.847, 51.255],
+    std=[62.993, 62.089, 66.705],
     to_rgb=False)  # the archive's images are RGB
 
 train_pipeline = [
     dict(type='RandomCrop', crop_size=32, padding=4),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='Cutout', shape=16, pad_val=(125, 123, 114), prob=1.),
+    dict(type='Cutout', shape=16, pad_val=(125, 123, 114), prob=0.5),
     dict(type='PackInputs')
 ]
 test_pipeline = [dict(type='PackInputs')]

@@ -9,11 +9,13 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomCrop', crop_size=64, padding=8),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    # Described, without its size: these are CIFAR's.
+    dict(type='Cutout', shape=16, pad_val=(101, 114, 122), prob=0.5),
     dict(type='PackInputs')
 ]
 
 train_dataloader = dict(
-    batch_size=256,
+    batch_size=128,
     num_workers=4,
     dataset=dict(data_root='data/tiny_imagenet', pipeline=train_pipeline))
 val_dataloader = dict(

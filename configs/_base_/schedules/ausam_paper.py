@@ -1,4 +1,4 @@
-# The AUSAM paper's schedule for small images: 200 epochs at batch 256.
+# The schedule of AUSAM's authors for CIFAR: 200 epochs at batch 256.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-3))

@@ -4,4 +4,6 @@ _base_ = [
     '../../_base_/schedules/ausam_paper.py', '../../_base_/cls_runtime.py'
 ]
 
-model = dict(head=dict(num_classes=100))
+# The target is 0.9, and that of the other classes 0.1 / 99.
+model = dict(
+    head=dict(num_classes=100, loss=dict(label_smooth_val=0.1 * 100 / 99)))

@@ -1,3 +1,3 @@
-_base_ = './mobilenet-v1_b256_tiny-imagenet.py'
+_base_ = './mobilenet-v1_b128_tiny-imagenet.py'
 
 optim_wrapper = dict(type='AUSAM', rho=0.1, alpha=0.5)

@@ -1,3 +1,3 @@
-_base_ = './resnet18_b256_tiny-imagenet.py'
+_base_ = './resnet50_b128_tiny-imagenet.py'
 
 optim_wrapper = dict(type='AUSAM', rho=0.1, alpha=0.5)

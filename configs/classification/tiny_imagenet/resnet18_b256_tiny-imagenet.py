@@ -1,7 +1,0 @@
-_base_ = [
-    '../../_base_/models/resnet18_small-images.py',
-    '../../_base_/datasets/tiny_imagenet.py',
-    '../../_base_/schedules/ausam_paper.py', '../../_base_/cls_runtime.py'
-]
-
-model = dict(head=dict(num_classes=200))

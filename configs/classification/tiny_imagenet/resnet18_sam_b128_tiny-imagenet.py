@@ -1,0 +1,3 @@
+_base_ = './resnet18_b128_tiny-imagenet.py'
+
+optim_wrapper = dict(type='SAM', rho=0.1)

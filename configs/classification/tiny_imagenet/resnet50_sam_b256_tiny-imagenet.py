@@ -1,3 +1,0 @@
-_base_ = './resnet50_b256_tiny-imagenet.py'
-
-optim_wrapper = dict(type='SAM', rho=0.1)

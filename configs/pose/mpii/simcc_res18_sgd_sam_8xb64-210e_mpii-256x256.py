@@ -1,0 +1,4 @@
+_base_ = './simcc_res18_sgd_8xb64-210e_mpii-256x256.py'
+
+# A radius to start from; not tuned.
+optim_wrapper = dict(type='SAM', rho=0.01)
