@@ -28,6 +28,7 @@ settings = {
            'ESAM': _rho,
            'KSAM': _rho,
            'SSSAM': _rho,
+           'SAMPa': _rho,
            'LookSAM': _rho,
            'AESAM': _rho,
            'AELookSAM': _rho,

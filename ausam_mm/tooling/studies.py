@@ -79,8 +79,8 @@ class Study:
         num_samples (int, optional): Samples of the training data, for a plan
             where the data is not there. Defaults to None.
         scales (dict[str, dict]): Smaller forms of the study by their names:
-            ``options`` that are merged last, and ``cases`` and ``seeds``,
-            those that are kept. Defaults to none.
+            ``options`` that are merged last, ``cases`` and ``seeds``, those
+            that are kept, and a ``factor`` of its own. Defaults to none.
         scale (str): The one that this is. Defaults to '', for none of them.
 
     Raises:
@@ -155,7 +155,8 @@ class Study:
             self, results=self.results / name,
             cases={case: self.cases[case]
                    for case in parts.get('cases', self.cases)},
-            seeds=parts.get('seeds', self.seeds), scale=name)
+            seeds=parts.get('seeds', self.seeds),
+            factor=parts.get('factor', self.factor), scale=name)
 
     @property
     def reference(self) -> str:

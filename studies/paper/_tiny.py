@@ -1,17 +1,17 @@
 """Smaller forms of the tables: few images, epochs and channels."""
 
-EPOCHS = 4
 
-
-def _schedule(epochs):
+def schedule(epochs):
+    """Options of a training that is shorter."""
     return {'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': 1,
             'param_scheduler.T_max': epochs}
 
 
-def classifier(num_classes, size=32, data_root='data/cifar10_2000'):
+def classifier(num_classes, size=32, data_root='data/cifar10_2000',
+               model='model'):
     """Options of a ResNet-18 that learns a part of the images.
 
-    The images are files here, so that they are read before anything else.
+    They are files here, which are read before anything else.
     """
     read = [dict(type='LoadImageFromFile')]
     augment = [
@@ -25,10 +25,11 @@ def classifier(num_classes, size=32, data_root='data/cifar10_2000'):
             data_prefix=prefix, with_label=True, pipeline=pipeline))
 
     return {
-        'model.backbone.base_channels': 8,
-        'model.backbone.strides': (2, 2, 2, 1),
-        'model.head.in_channels': 64,
-        'model.head.num_classes': num_classes,
+        'data_preprocessor': dict(num_classes=num_classes, to_rgb=True),
+        f'{model}.backbone.base_channels': 8,
+        f'{model}.backbone.strides': (2, 2, 2, 1),
+        f'{model}.head.in_channels': 64,
+        f'{model}.head.num_classes': num_classes,
         'train_dataloader': data('train', read + augment),
         'val_dataloader': data('val', read + augment[-1:]),
-        **_schedule(EPOCHS)}
+        **schedule(4)}

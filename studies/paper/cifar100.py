@@ -1,6 +1,6 @@
 """The paper's comparison on CIFAR-100.
 
-The data: mmpretrain downloads CIFAR-100 into data/cifar10. --scale tiny:
+The data: mmpretrain downloads CIFAR-100 into data/cifar100. --scale tiny:
 tools/dataset_converters/cifar.py SOURCE --num-train 2000 \
     --out data/cifar10_2000
 """
