@@ -142,7 +142,8 @@ def where_inside(values: Tensor, x: Tensor, low: float,
         low (float): The lower bound, outside itself.
         high (float): The upper bound, outside itself.
     """
-    inside: Tensor = torch.ops.aten.hardtanh_backward(values, x, low, high)
+    inside: Tensor = torch.ops.aten.hardtanh_backward.default(
+        values, x, low, high)
     return inside
 
 

@@ -1,6 +1,5 @@
 """The quantizer's gradients against LSQ in plain autograd operations."""
 
-import copy
 import math
 
 import pytest
@@ -11,8 +10,6 @@ from torch import nn
 from torch.func import functional_call, grad, jacrev, vmap
 
 from ausam_mm.quantization import LSQuantizer, quantize_layer
-
-SIGNED = [False, True]
 
 
 def quantizer(step, bits=4, signed=True, **options):
@@ -72,7 +69,7 @@ def first_and_second(output, x, step, weight):
 
 
 @given(cases())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_gradients_are_those_of_plain_autograd(case):
     module, x, step, weight, options = case
     output, want = module(x), plain(x, step, **options)
@@ -87,7 +84,7 @@ def test_gradients_are_those_of_plain_autograd(case):
 
 
 @given(cases())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_second_derivatives_are_those_of_plain_autograd(case):
     module, x, step, weight, options = case
     mine = first_and_second(module(x), x, module.step, weight)
@@ -212,19 +209,17 @@ def test_torch_func_gives_the_gradients_of_backward(net):
 
 
 def test_torch_func_gives_autograds_hessian(net):
-    x, bias = torch.randn(2, 2, 5, 5).double(), net[0].bias
+    x = torch.randn(2, 2, 5, 5).double()
+    params = [net[0].bias, net[0].weight_quantizer.step,
+              net[3].input_quantizer.step]
+    names = ['0.bias', '0.weight_quantizer.step', '3.input_quantizer.step']
+    sizes = [p.numel() for p in params]
 
-    def loss(bias):
-        return functional_call(net, {'0.bias': bias}, (x, )).square().sum()
+    def loss(flat):
+        parts = [part.view_as(p) for part, p in zip(flat.split(sizes), params)]
+        return functional_call(
+            net, dict(zip(names, parts)), (x, )).square().sum()
 
+    flat = torch.cat([p.detach().flatten() for p in params])
     torch.testing.assert_close(
-        jacrev(jacrev(loss))(bias.detach()), hessian(net(x), [bias]))
-
-
-def test_a_compiled_quantizer_has_the_same_gradients(net):
-    x, other = torch.randn(6, 2, 5, 5).double(), copy.deepcopy(net)
-    net(x).square().sum().backward()
-    compiled = torch.compile(other, backend='aot_eager', fullgraph=True)
-    compiled(x).square().sum().backward()
-    for p, q in zip(net.parameters(), other.parameters()):
-        torch.testing.assert_close(q.grad, p.grad)
+        jacrev(jacrev(loss))(flat), hessian(net(x), params))
