@@ -129,6 +129,24 @@ def is_attention_projection(module: Any) -> bool:
     return type(module) is nn.modules.linear.NonDynamicallyQuantizableLinear
 
 
+def where_inside(values: Tensor, x: Tensor, low: float,
+                 high: float) -> Tensor:
+    """The values where low < x < high, and 0 elsewhere (torch 2.14).
+
+    One pass over memory. ``torch.where`` and a product with a mask take ten
+    times as long on a CPU.
+
+    Args:
+        values (Tensor): Any shape.
+        x (Tensor): The same shape and dtype.
+        low (float): The lower bound, outside itself.
+        high (float): The upper bound, outside itself.
+    """
+    inside: Tensor = torch.ops.aten.hardtanh_backward.default(
+        values, x, low, high)
+    return inside
+
+
 def output_padding(layer: Any, inputs: Tensor,
                    output_size: list[int] | None) -> list[int]:
     """What a transposed convolution adds to one side (torch 2.14)."""

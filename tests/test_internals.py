@@ -240,3 +240,15 @@ def test_a_tensor_knows_whether_it_owns_its_memory():
 def test_without_pytorchs_count_no_tensor_owns_its_memory(monkeypatch):
     monkeypatch.delattr(torch._C, '_storage_Use_Count')
     assert not internals.owns_memory(nn.Parameter(torch.ones(3)))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_values_pass_only_where_another_lies_inside_the_bounds(dtype):
+    inf = float('inf')
+    x = torch.tensor([-inf, -3., -2., -1.999, 0., 0.999, 1., 5., inf] * 5)
+    values = torch.arange(1., 46.)
+    values[::9] = inf  # outside
+    inside = internals.where_inside(
+        values.to(dtype), x.to(dtype), -2, 1)
+    want = torch.where((x > -2) & (x < 1), values, 0.).to(dtype)
+    assert torch.equal(inside, want)

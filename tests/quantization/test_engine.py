@@ -126,6 +126,18 @@ def test_a_compiled_model_is_the_same():
         torch.testing.assert_close(p, q)
 
 
+def test_a_compiled_backward_pass_is_the_same():
+    model, compiled, data = toy(), toy(), batch()
+    model.net(data['inputs'])
+    compiled.load_state_dict(model.state_dict())
+    compiled.net.compile(backend='aot_eager')
+    compiled.eval()
+    for m in (model.eval(), compiled):
+        m.net(data['inputs']).square().sum().backward()
+    for p, q in zip(model.parameters(), compiled.parameters()):
+        torch.testing.assert_close(q.grad, p.grad)
+
+
 @pytest.mark.parametrize('alpha', [1., (0.25, 0.75)], ids=str)
 def test_the_first_pass_initializes(alpha):
     """At w, not at w + eps, and from what the first pass sees."""
