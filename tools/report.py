@@ -40,8 +40,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    out = args.out or Path('work_dirs/report',
-                           f'{args.runs[0].resolve().stem}.html')
+    name = args.runs[0].resolve().name.removesuffix('.py')
+    out = args.out or Path('work_dirs/report', f'{name}.html')
     try:
         comparisons = compare(args.runs, args.metric, args.baseline,
                               args.work_dir)

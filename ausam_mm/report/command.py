@@ -74,7 +74,14 @@ def write_studies(studies: Sequence[Study], work_dirs: Sequence[Path],
         studies (Sequence[Study]): The studies.
         work_dirs (Sequence[Path]): Where the trainings of each wrote.
         out (Path): The file.
-        command (str): What makes the page again.
+        command (str): What trains them, and makes the page.
+
+    Raises:
+        ValueError: If no run of a study is finished, or the page gets too
+            large.
     """
-    write_page([compare_study(study, work_dir) for study, work_dir in
-                zip(studies, work_dirs)], [], out, command)
+    comparisons = [compare_study(study, work_dir)
+                   for study, work_dir in zip(studies, work_dirs)]
+    for comparison in comparisons:
+        comparison.commands = [command]
+    write_page(comparisons, [], out, command)

@@ -70,8 +70,8 @@ class Comparison:
         digits (int): Decimals of the metric.
         baseline (str): The setting that differences are to.
         settings (dict[str, dict]): The settings by their names.
-        trainings (dict[str, list[str]]): What there is of each setting, such
-            as 'seed 0', in words.
+        trainings (dict[str, str]): What there is of each setting, such as
+            'seed 0'.
         cases (list[Case]): What is compared.
         x_title (str): 'epochs', or 'iterations'.
         notes (list[tuple[str, str]]): A training, and a sentence on it.
@@ -88,7 +88,7 @@ class Comparison:
     digits: int
     baseline: str
     settings: dict[str, Settings]
-    trainings: dict[str, list[str]]
+    trainings: dict[str, str]
     cases: list[Case]
     x_title: str = 'epochs'
     notes: list[tuple[str, str]] = field(default_factory=list)

@@ -1,5 +1,6 @@
 """A comparison of what a study has found, from its results."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from .theory import theory_of
 
 def is_study(path: Path) -> bool:
     """Whether it is a study's file, or its results' folder."""
-    return path.suffix == '.py' or (path / 'runs').is_dir()
+    return path.suffix == '.py' or any((path / 'runs').glob('*.json'))
 
 
 def find_study(path: Path) -> Study:
@@ -30,8 +31,8 @@ def find_study(path: Path) -> Study:
     if path.suffix == '.py':
         return read_study(path)
     name = path.resolve().name
-    places = [path.resolve().parent.parent / f'{name}.py',
-              Path('studies') / f'{name}.py']
+    above = Path(os.path.relpath(path.resolve().parent.parent))
+    places = [above / f'{name}.py', Path('studies') / f'{name}.py']
     file = next((place for place in places if place.is_file()), None)
     require(file, f'{path} are the results of a study whose file is not '
             f'there: put {name}.py into the folder above results/, or name '
@@ -101,15 +102,13 @@ def command(study: Study) -> str:
     return shlex.join(['python', 'tools/study.py', str(study.path)])
 
 
-def _seeds(setting: str, cases: list[dict[str, Any]]) -> list[str]:
-    """Which seeds there are, the same for all cases or by case."""
-    by_case = {
-        case['case']: ', '.join(map(str, row['values']))
-        for case in cases for row in case['rows']
-        if row['setting'] == setting}
-    if len(set(by_case.values())) == 1 and len(by_case) == len(cases):
-        return [f'seeds {next(iter(by_case.values()))}']
-    return [f'{case}: seeds {seeds}' for case, seeds in by_case.items()]
+def _seeds(setting: str, cases: list[dict[str, Any]]) -> str:
+    """Which seeds there are; in several cases how many."""
+    there = [list(row['values']) for case in cases for row in case['rows']
+             if row['setting'] == setting]
+    if len(cases) == 1:
+        return f'seeds {", ".join(map(str, there[0]))}'
+    return f'{sum(map(len, there))} in {len(there)} of {len(cases)} cases'
 
 
 def _case(study: Study, results: dict[Run, Result], case: dict[str, Any],

@@ -113,7 +113,7 @@ def compare_trainings(trainings: Sequence[Training],
         baseline=reference, settings={
             name: of_setting(members[0].settings)
             for name, members in groups.items()},
-        trainings={name: [_words(training) for training in members]
+        trainings={name: _seeds(members)
                    for name, members in groups.items()},
         cases=[Case('', rows, '', {
             key: _lines(groups, key) for key in (metric, 'loss') if key}, [
@@ -207,9 +207,15 @@ def command_of(training: Training) -> str:
         words + (['--cfg-options', *options] if options else []))
 
 
-def _words(training: Training) -> str:
-    seed = f'seed {training.seed}' if training.seed >= 0 else training.name
-    return seed if training.finished else f'{seed}, {training.progress}'
+def _seeds(members: Sequence[Training]) -> str:
+    """The seeds of a setting's trainings, and which are not finished."""
+
+    def words(training: Training) -> str:
+        seed = f'{training.seed}' if training.seed >= 0 else 'unknown'
+        return seed if training.finished else f'{seed} ({training.progress})'
+
+    return ('seeds ' if len(members) > 1 else 'seed ') + ', '.join(
+        map(words, members))
 
 
 def _count(number: int, word: str) -> str:

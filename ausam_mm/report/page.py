@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def render(comparisons: Sequence[Comparison], analyses: Sequence[Analysis],
 def _chapter(comparison: Comparison, place: int,
              figures: dict[str, Any]) -> dict[str, Any]:
     """What the template needs of a comparison; its figures get ids."""
-    cases = []
+    cases: list[dict[str, Any]] = []
     for case in comparison.cases:
         there = figures_of(comparison, case)
         for section in there.values():
@@ -104,12 +105,12 @@ def compressed_plotly() -> str:
         ValueError: If plotly is not installed.
     """
     try:
-        from plotly.offline import get_plotlyjs
+        folder = files('plotly')
     except ImportError as error:
-        raise ValueError('plotly is missing: the report needs pip install '
-                         'plotly.') from error
-    code: str = get_plotlyjs()
-    return base64.b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode()
+        raise ValueError('plotly is missing, whose plotly.js the report '
+                         'carries: run pip install plotly.') from error
+    code = (folder / 'package_data' / 'plotly.min.js').read_bytes()
+    return base64.b64encode(gzip.compress(code, 9, mtime=0)).decode()
 
 
 def inline(text: str) -> Markup:
@@ -119,11 +120,17 @@ def inline(text: str) -> Markup:
     return Markup(re.sub(r'\*\*([^*]+)\*\*', r'<strong>\1</strong>', safe))
 
 
+def breakable(text: str) -> Markup:
+    """A name that may go on in the next line after a dot or a slash."""
+    safe = str(escape(text)).replace('\n', ' ')
+    return Markup(re.sub(r'([./])(?=[A-Za-z_])', r'\1<wbr>', safe))
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters['inline'] = inline
+    environment.filters.update(inline=inline, breakable=breakable)
     return environment
 
 

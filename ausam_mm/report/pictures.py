@@ -56,11 +56,11 @@ def embed(pictures: list[Picture], limit: int) -> list[Picture]:
 
 def _shrink(path: Path, width: int) -> bytes:
     """A picture as WebP, at most so wide."""
-    with Image.open(path) as image:
-        image = image.convert('RGBA' if 'A' in image.getbands() else 'RGB')
-        image.thumbnail((width, 4 * width))
-        buffer = io.BytesIO()
-        image.save(buffer, 'webp', quality=80, method=4)
+    buffer = io.BytesIO()
+    with Image.open(path) as file:
+        image = file.convert('RGBA' if 'A' in file.getbands() else 'RGB')
+    image.thumbnail((width, 4 * width))
+    image.save(buffer, 'webp', quality=80, method=4)
     return buffer.getvalue()
 
 

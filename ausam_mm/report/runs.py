@@ -84,7 +84,7 @@ class Training:
         if not self.by_epoch or not self.steps:
             return 1
         last = self.steps[-1]
-        return self.log.length or last['step'] / last.get('epoch', 1)
+        return float(self.log.length or last['step'] / last.get('epoch', 1))
 
     @property
     def checkpoint(self) -> int:
@@ -101,9 +101,9 @@ class Training:
         trained = self.steps[-1]['step'] / self.epoch_length \
             if self.steps else 0
         # The last iterations may have no line of their own.
-        return max([trained, self.checkpoint, *(
+        return float(max([trained, self.checkpoint, *(
             record['step'] for record in self.records
-            if 'loss' not in record)])
+            if 'loss' not in record)]))
 
     @property
     def finished(self) -> bool:

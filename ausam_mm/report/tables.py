@@ -17,18 +17,21 @@ def settings_tables(comparison: Comparison) -> tuple[
         list[Row], list[Row], list[Row]]:
     """In what settings differ, in what else they do, and what is the same.
 
-    The last is a table of names and values.
+    The last is a table of names and values. In the others options of the
+    OptimWrapper go by their names alone.
     """
     differ, same = split(list(comparison.settings.values()))
 
     def rows(keys: Sequence[str]) -> list[Row]:
         return [{'setting': name, **{
-            key: settings.get(key, '') for key in keys}}
+            key.removeprefix('optim_wrapper.'): settings.get(key, '')
+            for key in keys}}
             for name, settings in comparison.settings.items()]
 
-    first = [dict(row, trainings='; '.join(
-        comparison.trainings[row['setting']]))
-        for row in rows(differ[:COLUMNS])]
+    first = [{'setting': row.pop('setting'),
+              'trainings': comparison.trainings[name], **row}
+             for name, row in zip(comparison.settings,
+                                  rows(differ[:COLUMNS]))]
     one = next(iter(comparison.settings.values()))
     return (first, rows(differ[COLUMNS:]) if differ[COLUMNS:] else [],
             [{'setting': key, 'value': one[key]} for key in same])
@@ -92,4 +95,4 @@ def methods_table(comparison: Comparison, case: Case) -> list[Row]:
 
 
 def _ratio(value: float | None) -> str:
-    return '' if value is None else f'{value:.2f}'
+    return '' if value is None else f'{value:.3f}'

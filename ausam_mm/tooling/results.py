@@ -62,7 +62,7 @@ def accumulate(records: list[Record],
     done = Done()
     for record in records:
         if 'loss' in record:
-            iterations = record['step']
+            iterations: int = record['step']
             done = Done(
                 iterations,
                 done.seconds + record['time'] * (iterations - done.iterations),

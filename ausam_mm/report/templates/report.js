@@ -18,15 +18,15 @@
     !hidden.has(`${figure.chapter} ${part.setting}`);
 
   // Breaks a name between words, so that it leaves room for the plot.
-  const wrap = (text, length = 20) => text.split(' ').reduce((lines, word) => {
-    const last = lines[lines.length - 1];
-    if (last && last.length + word.length < length) {
-      lines[lines.length - 1] = `${last} ${word}`;
+  const wrap = (text) => text.split(/(?<=[ /_-])/).reduce((lines, word) => {
+    const last = lines.length - 1;
+    if (last >= 0 && lines[last].length + word.trimEnd().length <= 18) {
+      lines[last] += word;
     } else {
       lines.push(word);
     }
     return lines;
-  }, []).map((line) => line.replace(/</g, '&lt;')).join('<br>');
+  }, []).map((part) => part.trimEnd().replace(/</g, '&lt;')).join('<br>');
 
   const errors = (row) => row.ends ? {
     type: 'data', symmetric: false, thickness: 1.5,
