@@ -18,6 +18,9 @@ def notes_of(training: Training) -> list[str]:
             f'It is not finished: {training.progress}. What is shown of it is '
             'what it wrote until then.' if training.records else
             'It is not finished: it wrote no line of training.')
+    elif training.length is None:
+        found.append('Its config does not say how long it is: whether it is '
+                     'finished is not known.')
     places = training.log.resumed_at
     if places:
         found.append(f'It was resumed {_times(len(places))}: from '

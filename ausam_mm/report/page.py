@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def _chapter(comparison: Comparison, place: int,
         curves=any(case['figures']['curves'] for case in cases))
 
 
+@cache
 def compressed_plotly() -> str:
     """plotly.js, gzipped and in base64: two fifths of its size.
 

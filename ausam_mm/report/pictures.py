@@ -39,9 +39,12 @@ def embed(pictures: list[Picture], limit: int) -> list[Picture]:
     """
     uris = [_uri(picture.path.read_bytes(), picture.path.suffix)
             for picture in pictures]
-    for width in _WIDTHS:
+    widest = max(map(_width, pictures), default=0)
+    for width, narrower in zip(_WIDTHS, (*_WIDTHS[1:], 0)):
         if sum(map(len, uris)) <= limit:
             break
+        if narrower >= widest and narrower:
+            continue  # the next one shrinks nothing either
         uris = [_uri(_shrink(picture.path, width), '.webp')
                 for picture in pictures]
     left_out = []
@@ -52,6 +55,11 @@ def embed(pictures: list[Picture], limit: int) -> list[Picture]:
         else:
             picture.uri = uri
     return left_out
+
+
+def _width(picture: Picture) -> int:
+    with Image.open(picture.path) as image:
+        return image.width
 
 
 def _shrink(path: Path, width: int) -> bytes:

@@ -107,9 +107,9 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether it reached its end."""
+        """Whether it reached its end, as far as its config tells."""
         if self.length is None or not self.steps:
-            return False
+            return bool(self.steps)
         missing = (self.length - self.done) * self.epoch_length
         hooks = self.config.get('default_hooks') or {}
         interval = (hooks.get('logger') or {}).get('interval', 10)
