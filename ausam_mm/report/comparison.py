@@ -26,6 +26,8 @@ class Cost:
         ratio (float, optional): Cost in the baseline's.
         time (float, optional): Seconds in the baseline's, where both were
             measured under the same conditions.
+        finished (bool): Whether a training of it is finished. Defaults to
+            True.
     """
     setting: str
     theory: Theory
@@ -36,6 +38,7 @@ class Cost:
     seconds: float
     ratio: float | None = None
     time: float | None = None
+    finished: bool = True
 
 
 @dataclass
@@ -113,5 +116,6 @@ def deviations(costs: Sequence[Cost], tolerance: float = 0.05) -> list[str]:
     return [
         f'{cost.setting} counted {cost.counted:.2f} for each sample of its '
         f'full batches, and theory says {cost.theory.training:.2f}.'
-        for cost in costs if cost.counted and cost.theory.training
+        for cost in costs if cost.finished
+        and cost.counted and cost.theory.training
         and abs(cost.counted / cost.theory.training - 1) > tolerance]

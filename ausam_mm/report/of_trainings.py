@@ -176,8 +176,9 @@ def _lines(groups: Groups, key: str) -> list[Line]:
 
 def _cost(name: str, members: Sequence[Training], theory: Any,
           ratio: float | None) -> Cost:
-    """What the trainings of a setting cost."""
-    results = [training.result('loss') for training in members
+    """What the finished trainings of a setting cost, or all until now."""
+    finished = [training for training in members if training.finished]
+    results = [training.result('loss') for training in finished or members
                if training.steps]
     loader = members[0].config.get('train_dataloader') or {}
     # A batch sampler that selects loads only what it selected.
@@ -190,7 +191,7 @@ def _cost(name: str, members: Sequence[Training], theory: Any,
     return Cost(
         name, theory, mean['cost'] / statistics.mean(full),
         mean['samples_loaded'], mean['samples_backpropagated'],
-        mean['sgd_steps'], mean['seconds'], ratio)
+        mean['sgd_steps'], mean['seconds'], ratio, finished=bool(finished))
 
 
 def command_of(training: Training) -> str:

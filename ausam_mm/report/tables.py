@@ -61,12 +61,7 @@ def accuracy_table(comparison: Comparison, case: Case) -> list[Row]:
             'highest validation': f'{row["best_epoch"]:.{digits}f}',
             'seeds': f'{len(row["values"])}'}
 
-    found = [cells(row) for row in case.rows]
-    # What no row has needs no column.
-    empty = [key for key in (found[0] if found else ())
-             if not any(row[key] not in ('', 'baseline') for row in found)]
-    return [{key: cell for key, cell in row.items() if key not in empty}
-            for row in found]
+    return _without_empty([cells(row) for row in case.rows])
 
 
 def cost_table(comparison: Comparison, case: Case) -> list[Row]:
@@ -85,13 +80,21 @@ def cost_table(comparison: Comparison, case: Case) -> list[Row]:
             'seconds': number(cost.seconds),
             f'cost in that of {comparison.baseline}': ratio + (
                 f' ({cost.time:.2f} in seconds)' if cost.time else '')})
-    return found
+    return _without_empty(found)
 
 
 def methods_table(comparison: Comparison, case: Case) -> list[Row]:
     """What the methods' docstrings say of their cost."""
     return [{'setting': cost.setting, 'cost in theory': cost.theory.text}
             for cost in case.costs]
+
+
+def _without_empty(rows: list[Row]) -> list[Row]:
+    """Rows without the columns in which there is nothing."""
+    empty = [key for key in (rows[0] if rows else ())
+             if all(row[key] in ('', 'baseline') for row in rows)]
+    return [{key: cell for key, cell in row.items() if key not in empty}
+            for row in rows]
 
 
 def _ratio(value: float | None) -> str:
