@@ -105,7 +105,7 @@ def trained(tmp_path_factory):
     train(killed, dict(type='SAM', rho=0.1), 0, stop=4)
     shutil.copytree(killed, folder / 'SAM-seed-1')
     # MMEngine names it by the second, which may be that of the resume.
-    next((folder / 'SAM-seed-1').glob('2*')).rename(
+    next((folder / 'SAM-seed-1').glob('2*[0-9]')).rename(
         folder / 'SAM-seed-1' / '20260102_030405')
     train(folder / 'SAM-seed-1', dict(type='SAM', rho=0.1), 0, resume=True)
     return folder
