@@ -50,9 +50,10 @@ def split(all_settings: Sequence[Settings]) -> tuple[list[str], list[str]]:
     keys = list(dict.fromkeys(
         key for settings in all_settings for key in settings))
 
-    def place(key: str) -> int:
+    def place(key: str) -> tuple[bool, int]:
         first = key.split('.')[0]
-        return _FIRST.index(first) if first in _FIRST else len(_FIRST)
+        return key != 'optim_wrapper.type', _FIRST.index(first) \
+            if first in _FIRST else len(_FIRST)
 
     keys.sort(key=place)
     same = [key for key in keys if len(

@@ -25,7 +25,8 @@ Row = dict[str, Any]
 def group(trainings: Sequence[Training]) -> Groups:
     """Trainings that differ in their seeds alone, by a name.
 
-    It is that of their folders, without the seed.
+    It is that of their folders, without the seed and without what all names
+    begin with.
     """
     alike: dict[Any, list[Training]] = {}
     for training in trainings:
@@ -35,15 +36,21 @@ def group(trainings: Sequence[Training]) -> Groups:
                     for (other_key, _), others in alike.items()
                     if other_key == key for other in others)
         alike.setdefault((key, again), []).append(training)
-    found: Groups = {}
-    for members in alike.values():
-        name = members[0].name
-        if len(members) > 1:
-            name = _SEED.sub('', name) or name
-        if name in found:
-            name = members[0].name
-        found[name] = members
-    return found
+    names = _short([members[0].name for members in alike.values()])
+    return dict(zip(names, alike.values()))
+
+
+def _short(names: list[str]) -> list[str]:
+    """Names without seed, and without what all begin with."""
+    bare = [_SEED.sub('', name) or name for name in names]
+    names = [name if bare.count(one) > 1 else one
+             for one, name in zip(bare, names)]
+    parts = [re.findall(r'[^-_ /]*[-_ /]?', name)[:-1] for name in names]
+    shared = 0
+    while len(names) > 1 and all(len(words) > shared + 1 for words in parts) \
+            and len({words[shared] for words in parts}) == 1:
+        shared += 1
+    return [''.join(words[shared:]) for words in parts]
 
 
 def pick_metric(trainings: Sequence[Training], wanted: str | None) -> str:
@@ -99,10 +106,8 @@ def compare_trainings(trainings: Sequence[Training],
     notes = [(training.name, note) for training in trainings
              for note in notes_of(training)]
     quiet = len(trainings) - len({name for name, _ in notes})
-    first = trainings[0].name
     return Comparison(
-        title=first if len(trainings) == 1 else
-        f'{first} and {len(trainings) - 1} more',
+        title=_title(trainings),
         text=[_count(len(groups), 'setting') + ' in '
               + _count(len(trainings), 'training') + (
                   f', {unfinished} of which not finished' if unfinished and
@@ -143,7 +148,7 @@ def _rows(groups: Groups, metric: str, reference: str) -> list[Row]:
             if metric not in training.metrics or not training.steps:
                 continue
             key = name if training.finished else \
-                f'{training.name}, {training.progress}'
+                f'{_one_of(name, members, training)}, {training.progress}'
             owners[key] = name, training.finished
             results.setdefault(key, {})[training.seed] = \
                 training.result(metric)
@@ -155,6 +160,12 @@ def _rows(groups: Groups, metric: str, reference: str) -> list[Row]:
             row.update(difference=None, cost=None)
         rows.append(row)
     return rows
+
+
+def _one_of(name: str, members: Sequence[Training],
+            training: Training) -> str:
+    """The name of a training among those of its setting."""
+    return name if len(members) == 1 else f'{name} (seed {training.seed})'
 
 
 def _lines(groups: Groups, key: str) -> list[Line]:
@@ -169,8 +180,9 @@ def _lines(groups: Groups, key: str) -> list[Line]:
         for training in members:
             points = [] if training.finished else thin(training.curve(key))
             if points:
-                found.append(Line(name, f'{training.name}, not finished',
-                                  points, finished=False))
+                found.append(Line(
+                    name, f'{_one_of(name, members, training)}, not finished',
+                    points, finished=False))
     return found
 
 
@@ -206,6 +218,16 @@ def command_of(training: Training) -> str:
         options.append('resume=False')
     return shlex.join(
         words + (['--cfg-options', *options] if options else []))
+
+
+def _title(trainings: Sequence[Training]) -> str:
+    """The name of the only training, or of the folder of all."""
+    first = trainings[0]
+    if len(trainings) == 1:
+        return first.name
+    folders = {training.path.resolve().parent for training in trainings}
+    return folders.pop().name if len(folders) == 1 else \
+        f'{first.name} and {len(trainings) - 1} more'
 
 
 def _seeds(members: Sequence[Training]) -> str:

@@ -189,7 +189,7 @@ def test_cost_is_counted_and_foretold(trained):
 def test_a_killed_training_is_shown_and_said_to_be_unfinished(trained):
     comparison, = compare([trained / 'SAM-seed-0'])
     killed, = comparison.cases[0].rows
-    assert killed['setting'] == 'SAM-seed-0, epoch 1.3 of 3'
+    assert killed['setting'] == 'SAM, epoch 1.3 of 3'
     assert not killed['finished'] and killed['difference'] is None
     lines = comparison.cases[0].curves
     assert not lines['loss'][0].finished
@@ -238,8 +238,19 @@ def test_a_seed_trained_twice_is_not_two_seeds(tmp_path):
         made_up(tmp_path / name, seed=seed)
     groups = comparing.group([read_training(folder) for folder in
                               sorted(tmp_path.iterdir())])
-    assert [[training.seed for training in members]
-            for members in groups.values()] == [[0, 1], [0]]
+    assert {name: [training.seed for training in members]
+            for name, members in groups.items()} == {
+                'again': [0, 1], 'run': [0]}
+
+
+def test_names_lose_what_all_begin_with():
+    assert comparing._short([
+        'images-20-AUSAM-0-5-seed-1', 'images-20-AUSAM-0-25-seed-1',
+        'images-20-Adam-seed-1']) == ['AUSAM-0-5', 'AUSAM-0-25', 'Adam']
+    assert comparing._short(['run', 'run-b']) == ['run', 'run-b']
+    assert comparing._short(['SGD', 'SAM-seed-0', 'SAM-seed-1']) == [
+        'SGD', 'SAM-seed-0', 'SAM-seed-1']
+    assert comparing._short(['a/x-seed-0']) == ['a/x']
 
 
 def test_trainings_without_a_common_seed_have_no_interval(tmp_path):
@@ -602,9 +613,11 @@ def test_theme_and_lines_switch(tab):
     tab.click('#theme')
     light = tab.evaluate(state)
     assert light[0] != dark[0] and light[1] == 'rgb(255, 255, 255)' != dark[1]
-    tab.emulate_media(color_scheme='light')
-    tab.emulate_media(color_scheme='dark')
-    wait_until(tab, f"{THEME} === 'dark'")
+    tab.click('#theme')
+    assert tab.evaluate(state) == dark
+    for scheme in ('light', 'dark'):  # the system's changes
+        tab.emulate_media(color_scheme=scheme)
+        wait_until(tab, f"{THEME} === '{scheme}'")
     count = "document.querySelector('.plot.curves').data.length"
     before = tab.evaluate(count)
     button = tab.locator('.legend button').first

@@ -76,7 +76,8 @@
     dots: (figure) => ({
       xaxis: line({title: {text: figure.title}, zeroline: false}),
       yaxis: line({autorange: 'reversed', type: 'category'}),
-      height: 90 + 40 * figure.rows.length,
+      height: 90 + figure.rows.length * Math.max(40, 8 + 15 * Math.max(
+        ...figure.rows.map((row) => wrap(row.name).split('<br>').length))),
       shapes: figure.baseline === null ? [] : [{
         type: 'line', x0: figure.baseline, x1: figure.baseline, y0: 0, y1: 1,
         yref: 'paper', layer: 'below',
