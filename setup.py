@@ -85,7 +85,8 @@ setup(
     ],
     python_requires='>=3.10',
     packages=find_packages(include=['ausam_mm', 'ausam_mm.*']),
-    package_data={'ausam_mm': ['py.typed']},
+    package_data={'ausam_mm': ['py.typed'],
+                  'ausam_mm.report': ['templates/*']},
     # Nothing is required on purpose. MMEngine exists under two distribution
     # names that own the same files, and torch is a build that its user chose
     # for a device: naming either here would let `pip install ausam_mm` replace

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS, OPTIM_WRAPPERS
 
 import ausam_mm  # noqa: F401  registers the methods
+from ausam_mm.tooling.docstrings import cost, paragraphs
 from ausam_mm.tooling.studies import read_study
 from ausam_mm.tooling.study_report import markdown as study_markdown
 from ausam_mm.tooling.study_report import short_markdown, summarize_study
@@ -57,18 +58,6 @@ def methods() -> dict[str, type]:
         if kind.__module__.startswith('ausam_mm')
         and 'Cost: ' in (kind.__doc__ or '')
     }
-
-
-def paragraphs(kind: type) -> list[str]:
-    """A docstring's paragraphs before Args, a line each."""
-    text = inspect.getdoc(kind).split('\nArgs:\n')[0]
-    return [' '.join(part.split()) for part in text.split('\n\n')]
-
-
-def cost(kind: type) -> str:
-    """What follows `Cost:` in the docstring."""
-    return next(part.split('Cost: ')[1] for part in paragraphs(kind)
-                if 'Cost: ' in part)
 
 
 def citation(kind: type) -> str:

@@ -72,6 +72,7 @@ def test_the_wheel_asks_for_nothing_and_carries_configs_and_tools(wheel):
     assert 'ausam_mm/.mim/configs/pose/coco/metafile.yml' in names
     assert 'ausam_mm/tooling/runner.py' in names
     assert 'ausam_mm/py.typed' in names
+    assert 'ausam_mm/report/templates/page.html' in names
     assert not any(word in n for word in ('tests', 'benchmarks')
                    for n in names)
 

@@ -1,6 +1,8 @@
 """What a training wrote."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,46 @@ def read_scalars(work_dir: Path) -> list[Record]:
         # Lines of a validation count epochs, so that their place tells.
         records = records[:next(repeated, None)] + lines
     return records
+
+
+@dataclass(frozen=True)
+class Done:
+    """How much of a training was done.
+
+    Attributes:
+        iterations (int): Iterations.
+        seconds (float): Seconds of training and loading, without validation.
+        sgd_steps (int): The wrapper's count of its cost, in steps of SGD on
+            full batches. One that counts nothing takes a step an iteration.
+        samples (int): Samples back-propagated; each pass counts.
+    """
+    iterations: int = 0
+    seconds: float = 0.
+    sgd_steps: int = 0
+    samples: int = 0
+
+
+def accumulate(records: list[Record],
+               batch_size: int) -> Iterator[tuple[Record, Done]]:
+    """Each line of a log, and what was done until then.
+
+    A line of the training stands for the iterations since the one before.
+
+    Args:
+        records (list[dict]): The lines.
+        batch_size (int): Samples of a batch, where nothing counts them.
+    """
+    done = Done()
+    for record in records:
+        if 'loss' in record:
+            iterations: int = record['step']
+            done = Done(
+                iterations,
+                done.seconds + record['time'] * (iterations - done.iterations),
+                int(record.get('ausam/sgd_steps', iterations)),
+                int(record.get('ausam/samples_backpropagated',
+                               batch_size * iterations)))
+        yield record, done
 
 
 def summarize(records: list[Record], metric: str, factor: float,

@@ -81,7 +81,9 @@ def summarize_study(study: Study) -> dict[str, Any]:
                 result, cost=batch * result['sgd_steps'])
     cases = []
     for case, by_setting in results.items():
-        rows = [_row(study, setting, by_setting)
+        rows = [dict(row_of(setting, by_setting, study.reference,
+                            study.factor),
+                     curve=_curve(study, list(seeds.values())))
                 for setting, seeds in by_setting.items() if seeds]
         cases.append(dict(case=case, rows=rows, decides=[
             difference(by_setting[first], by_setting[second], study.factor)
@@ -97,31 +99,38 @@ def summarize_study(study: Study) -> dict[str, Any]:
             for result in there}))
 
 
-def _row(study: Study, setting: str,
-         by_setting: dict[str, Seeds]) -> dict[str, Any]:
+def row_of(setting: str, by_setting: dict[str, Seeds], baseline: str,
+           factor: float) -> dict[str, Any]:
+    """What a setting reaches and costs, means over its seeds.
+
+    Args:
+        setting (str): Its name.
+        by_setting (dict[str, dict]): The results of all settings, by seed.
+        baseline (str): The setting that differences and costs are to.
+        factor (float): What makes the metric percent.
+    """
     seeds = by_setting[setting]
-    values = {seed: study.factor * result['value']
+    values = {seed: factor * result['value']
               for seed, result in seeds.items()}
     mean = {key: statistics.mean(result[key] for result in seeds.values())
             for key in ('sgd_steps', 'seconds', 'samples_loaded',
                         'samples_backpropagated')}
-    reference = by_setting[study.reference]
+    reference = by_setting[baseline]
     cost = [result['cost'] / reference[seed]['cost']
             for seed, result in seeds.items() if seed in reference]
     return dict(
         setting=setting, values=values,
         mean=statistics.mean(values.values()),
         interval=interval(list(values.values())),
-        best_epoch=study.factor * statistics.mean(
+        best_epoch=factor * statistics.mean(
             max(point['value'] for point in result['curve'])
             for result in seeds.values()),
-        difference=None if setting == study.reference else difference(
-            seeds, reference, study.factor),
+        difference=None if setting == baseline else difference(
+            seeds, reference, factor),
         **mean, cost=statistics.mean(cost) if cost else None,
         time=time_ratio(seeds, reference),
         images_per_second=mean['samples_loaded'] / mean['seconds'],
-        speed_up_over_sam=time_ratio(by_setting.get('SAM', {}), seeds),
-        curve=_curve(study, list(seeds.values())))
+        speed_up_over_sam=time_ratio(by_setting.get('SAM', {}), seeds))
 
 
 def _curve(study: Study, results: list[Result]) -> list[list[float]]:
@@ -134,14 +143,14 @@ def _curve(study: Study, results: list[Result]) -> list[list[float]]:
             for step in shared]
 
 
-def _with_interval(value: Result | None) -> str:
+def with_interval(value: Result | None, digits: int = 2) -> str:
     """A difference, for people."""
     if value is None:
         return ''
-    text = f'{value["mean"]:+.2f}'
+    text = f'{value["mean"]:+.{digits}f}'
     if value['interval']:
         low, high = value['interval']
-        text += f' [{low:+.2f}, {high:+.2f}]'
+        text += f' [{low:+.{digits}f}, {high:+.{digits}f}]'
     return text
 
 
@@ -154,7 +163,7 @@ def tables(study: Study, summary: dict[str, Any]) -> list[Parts]:
             cells = {
                 'setting': row['setting'],
                 'mean\n[%]': f'{row["mean"]:.2f}',
-                'difference': _with_interval(row['difference']),
+                'difference': with_interval(row['difference']),
                 'best\nepoch': f'{row["best_epoch"]:.2f}',
                 'seeds': f'{len(row["values"])}',
                 'SGD\nsteps': f'{row["sgd_steps"]:,.0f}',
@@ -167,7 +176,7 @@ def tables(study: Study, summary: dict[str, Any]) -> list[Parts]:
             rows.append(cells)
         if rows:
             verdict = '; '.join(
-                f'{first} minus {second} {_with_interval(value)} over '
+                f'{first} minus {second} {with_interval(value)} over '
                 f'{value["seeds"]} seed{"s" * (value["seeds"] > 1)}'
                 if value else
                 f'{first} and {second} share no finished seed yet'
@@ -215,7 +224,7 @@ def short_markdown(study: Study, summary: dict[str, Any]) -> str:
     rows: list[Row] = [{
         'setting': row['setting'],
         f'{study.metric} [%]': f'{row["mean"]:.1f}',
-        f'gain over {study.reference}': _with_interval(row['difference']),
+        f'gain over {study.reference}': with_interval(row['difference']),
         'cost': f'{row["cost"]:.2f}' if row['cost'] else ''
     } for row in summary['cases'][0]['rows']]
     return markdown_of('', rows).strip() if rows else 'No run is finished yet.'

@@ -15,7 +15,7 @@ from typing import TextIO
 import torch
 
 from .reports import processor
-from .results import Record, read_scalars, summarize
+from .results import Done, Record, accumulate, read_scalars, summarize
 from .studies import Result, Run, Study, write
 
 # One thread; and glibc keeps the memory of large maps. Else it returns it to
@@ -219,17 +219,12 @@ def measure(records: list[Record], metric: str, batch_size: int) -> Result:
     incomplete last batch counts as a whole one.
     """
     curve = []
-    iterations = steps = 0
-    seconds = 0.
-    for record in records:
-        if 'loss' in record:
-            iterations += 1
-            seconds += record['time']
-            steps = int(record.get('ausam/sgd_steps', iterations))
-        elif metric in record:
-            curve.append(dict(step=record['step'], sgd_steps=steps,
-                              seconds=round(seconds, 2),
-                              value=record[metric]))
-    row = summarize(records, metric, 1., batch_size * iterations)
-    return dict(value=row.pop('accuracy'), sgd_steps=steps, **row,
+    done = Done()
+    for record, done in accumulate(records, batch_size):
+        if 'loss' not in record and metric in record:
+            curve.append(dict(
+                step=record['step'], sgd_steps=done.sgd_steps,
+                seconds=round(done.seconds, 2), value=record[metric]))
+    row = summarize(records, metric, 1., batch_size * done.iterations)
+    return dict(value=row.pop('accuracy'), sgd_steps=done.sgd_steps, **row,
                 curve=curve)

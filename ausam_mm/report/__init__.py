@@ -1,0 +1,1 @@
+"""What tools/report.py shows of trainings and studies; imported when used."""
