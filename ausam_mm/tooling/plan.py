@@ -24,10 +24,10 @@ from .settings import (
 )
 from .studies import Run, Study
 
-# Steps before those that are timed; the first is a warm-up's whole batch.
-_BEFORE = 2
-# Samples of a timed step on a CPU.
-_CPU_BATCH = 8
+# Steps before those that are timed: a warm-up has the whole batch.
+_BEFORE = 1
+# Samples of a timed step on a CPU: ratios of them are whole numbers.
+_CPU_BATCH = 20
 LEGEND = (
     'cost: of a run in steps of SGD, all passes counted, without the whole '
     'batches of a warm-up. step: a training step on made-up images, median of '

@@ -225,7 +225,7 @@ def short_markdown(study: Study, summary: dict[str, Any]) -> str:
         'setting': row['setting'],
         f'{study.metric} [%]': f'{row["mean"]:.1f}',
         f'gain over {study.reference}': with_interval(row['difference']),
-        'cost': f'{row["cost"]:.2f}' if row['cost'] else ''
+        'cost (seconds)': _cost(row)
     } for row in summary['cases'][0]['rows']]
     return markdown_of('', rows).strip() if rows else 'No run is finished yet.'
 
