@@ -37,6 +37,8 @@ class Evaluation:
         distances (Tensor): How far the predicted keypoints are from the
             labeled ones that are visible, the mean relative to the longer
             side of the person's box, shape (n, ); empty for classes.
+        exchanged (Tensor): The same with left and right of the labels
+            exchanged, shape (n, ); NaN where it is unknown which they are.
         poses (list): For poses the predicted and the labeled keypoints, each
             (K, 2), which of them are visible, (K, ), and the image's height
             and width, all in pixels of the image on disk.
@@ -44,6 +46,7 @@ class Evaluation:
     labels: Tensor
     probabilities: Tensor
     distances: Tensor
+    exchanged: Tensor
     poses: list[Pose]
 
     @property
@@ -102,7 +105,7 @@ def evaluate(model: nn.Module, batches: Iterable[Any],
     """
     labels: list[int] = []
     probabilities: list[Tensor] = []
-    distances: list[float] = []
+    distances: list[tuple[float, float]] = []
     poses = []
     model.eval()  # which returns None for backbones of mmpretrain
     step: Any = model.test_step
@@ -120,7 +123,7 @@ def evaluate(model: nn.Module, batches: Iterable[Any],
     return Evaluation(
         torch.tensor(labels, dtype=torch.int64),
         torch.stack(probabilities) if probabilities else torch.empty(0),
-        torch.tensor(distances), poses)
+        *torch.tensor(distances).reshape(-1, 2).unbind(1), poses)
 
 
 def _label(sample: Any) -> int:
@@ -134,24 +137,32 @@ def _label(sample: Any) -> int:
     return int(label)
 
 
-def _compare_pose(sample: Any, model: nn.Module) -> tuple[float, Pose]:
-    """Distance, and what :class:`Evaluation` has of a pose."""
-    predicted = sample.get('pred_instances')
+def _compare_pose(sample: Any, model: nn.Module
+                  ) -> tuple[tuple[float, float], Pose]:
+    """The two distances, and what :class:`Evaluation` has of a pose."""
+    predicted, labeled = sample.get('pred_instances'), sample.get(
+        'gt_instances')
     require(
         predicted is not None and 'keypoints' in predicted
-        and len(predicted.keypoints) == len(sample.gt_instances.bboxes) == 1,
-        f'The evaluation needs the scores of classes, or the keypoints of one '
+        and len(predicted.keypoints) == len(labeled.bboxes) == 1,
+        'The evaluation needs the scores of classes, or the keypoints of one '
         f'person for each sample, which {type(model).__name__} does not '
         'predict: leave it out with --no-evaluation.')
-    labeled = sample.gt_instances
     visible = np.asarray(labeled.keypoints_visible[0])
     if visible.ndim == 2:
         visible = visible[:, 0]
     points = np.asarray(predicted.keypoints[0])[:, :2]
     truth = np.asarray(labeled.keypoints[0])[:, :2]
     left, top, right, bottom = np.asarray(labeled.bboxes[0])[:4]
-    apart = np.linalg.norm(points - truth, axis=-1)[visible > 0]
     side = max(right - left, bottom - top, 1.)
-    distance = float(apart.mean() / side) if len(apart) else float('nan')
+
+    def distance(others: NDArray[Any], seen: NDArray[Any]) -> float:
+        apart = np.linalg.norm(points - others, axis=-1)[seen > 0]
+        return float(apart.mean() / side) if len(apart) else float('nan')
+
+    flip = sample.get('flip_indices')
+    exchanged = float('nan') if flip is None else distance(
+        truth[list(flip)], visible[list(flip)])
     height, width = sample.metainfo['ori_shape'][:2]
-    return distance, (points, truth, visible > 0, (int(height), int(width)))
+    return (distance(truth, visible), exchanged), (
+        points, truth, visible > 0, (int(height), int(width)))

@@ -213,20 +213,24 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
+def find_table(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The state of the ADLP table in a checkpoint; empty if it has none."""
+    state = checkpoint.get('optimizer', {})
+    table: dict[str, Tensor] = state.get(STATE, {}).get('history', {}) \
+        if isinstance(state, dict) else {}
+    return table if len(table.get('keys', ())) else {}
+
+
 def table_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The state of the ADLP table in a checkpoint.
 
     Raises:
         ValueError: If it has none.
     """
-    state = checkpoint.get('optimizer', {})
-    table: dict[str, Tensor] = state.get(STATE, {}).get('history', {}) \
-        if isinstance(state, dict) else {}
-    require(
-        len(table.get('keys', ())) > 0,
-        f'{path} has no ADLP table: name a checkpoint of a training with '
-        'AUSAM, written with the state of its optimizer '
-        '(CheckpointHook, save_optimizer=True).')
+    table = find_table(checkpoint)
+    require(table, f'{path} has no ADLP table: name a checkpoint of a '
+            'training with AUSAM, written with the state of its optimizer '
+            '(CheckpointHook, save_optimizer=True).')
     return table
 
 

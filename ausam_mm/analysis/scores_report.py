@@ -22,10 +22,9 @@ _COLORS = dict(true='tab:blue', wrong='tab:red')
 def tables(result: dict[str, Any]) -> list[Parts]:
     """Distributions, groups and drift."""
     checkpoints, name = result['checkpoints'], result['settings']['scores']
-    heads = ['lowest', *(f'{100 * q:g} %' for q in QUANTILES[1:-1]),
-             'highest']
+    heads = ['min.', *(f'{100 * q:g} %' for q in QUANTILES[1:-1]), 'max.']
     rows: list[Row] = [{
-        'checkpoint': one['checkpoint'], 'samples': f'{one["known"]}',
+        'checkpoint': one['checkpoint'],
         'mean': number(one['score']['mean']),
         **{head: number(value)
            for head, value in zip(heads, one['score']['quantiles'])}}
