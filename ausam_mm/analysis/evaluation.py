@@ -50,14 +50,13 @@ class Evaluation:
     poses: list[Pose]
 
     @property
-    def confidences(self) -> Tensor:
-        """The probability of the class that each is labeled with, (n, )."""
-        return self.probabilities.gather(1, self.labels[:, None])[:, 0]
-
-    @property
     def losses(self) -> Tensor:
-        """Cross-entropy with the labels, shape (n, )."""
-        return -self.confidences.clamp(min=1e-12).log()
+        """Cross-entropy with the labels, shape (n, ), float64.
+
+        It has the order of the probabilities of the labels.
+        """
+        of_labels = self.probabilities.gather(1, self.labels[:, None])[:, 0]
+        return -of_labels.double().clamp(min=1e-45).log()
 
     @property
     def predictions(self) -> Tensor:
@@ -120,10 +119,11 @@ def evaluate(model: nn.Module, batches: Iterable[Any],
                 distances.append(distance)
                 poses.append(pose)
         visited(len(samples))
+    given, exchanged = torch.tensor(distances).reshape(-1, 2).unbind(1)
     return Evaluation(
         torch.tensor(labels, dtype=torch.int64),
         torch.stack(probabilities) if probabilities else torch.empty(0),
-        *torch.tensor(distances).reshape(-1, 2).unbind(1), poses)
+        given, exchanged, poses)
 
 
 def _label(sample: Any) -> int:

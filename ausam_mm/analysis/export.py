@@ -111,7 +111,7 @@ def write_label_studio(suspects: Iterable[Suspect], path: Path,
     """
     tasks = []
     for one in suspects:
-        predictions = []
+        predictions: list[dict[str, Any]] = []
         if one.pose is not None:
             for name, points in _relative(one.pose).items():
                 predictions.append(dict(

@@ -53,7 +53,9 @@ class Samples:
         return len(self.indices)
 
     def name_of(self, group: int) -> str:
-        """The name of a class, or its number."""
+        """The name of a class, or its number; empty for -1."""
+        if group < 0:
+            return ''
         return self.names[group] if group < len(self.names) else str(group)
 
     @property
@@ -64,8 +66,8 @@ class Samples:
 
 def find_samples(dataset: Any, collate: Callable[[list[Any]], Any],
                  numbered: bool = False,
-                 visited: Callable[[int], Any] = lambda number: None
-                 ) -> Samples:
+                 visited: Callable[[int], Any] = lambda number: None,
+                 load: bool = True) -> Samples:
     """All samples of the training data, without their images if possible.
 
     The annotations tell who a sample is if they do so for the samples that
@@ -79,9 +81,11 @@ def find_samples(dataset: Any, collate: Callable[[list[Any]], Any],
             knows samples by their numbers, too. Defaults to False.
         visited (Callable): Called with a number of samples when they are
             found. Defaults to nothing.
+        load (bool): Whether images may be loaded to find out. Defaults to
+            True.
 
     Raises:
-        ValueError: If a sample has no identity.
+        ValueError: If a sample has no identity, or only its image tells.
     """
     origins = Origins(dataset)
     numbers = origins.of(torch.arange(len(dataset)))
@@ -89,6 +93,8 @@ def find_samples(dataset: Any, collate: Callable[[list[Any]], Any],
     indices = torch.from_numpy(np.sort(first))
     names = _identifying_fields(dataset, collate)
     annotated = names is not None
+    require(annotated or load, 'The annotations do not tell which samples the '
+            'training sees: set number=0 to show no images.')
     rows: list[tuple[Identity, Any, str, str]] = []
     infos = (dataset.get_data_info(i) for i in indices.tolist()) \
         if annotated else _loaded(dataset, collate, indices)

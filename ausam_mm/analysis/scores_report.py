@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from .scores import QUANTILES, Scores
 
 # Groups in the table and in the picture; all are in summary.json.
 _MOST = 20
+Gallery = dict[str, list[tuple[Image, str, bool]]]
 _COLORS = dict(true='tab:blue', wrong='tab:red')
 
 
@@ -171,10 +173,17 @@ def _by_label(samples: Samples, which: Tensor) -> dict[str, Tensor]:
 
 
 def _plot_counts(axis: Axes, samples: Samples, scores: Scores) -> None:
-    high = int(scores.counts.max()) if len(scores.counts) else 0
+    _histogram_of_counts(axis, {
+        label: scores.counts[which] for label, which in
+        _by_label(samples, scores.counts >= 0).items()})
+
+
+def _histogram_of_counts(axis: Axes, parts: dict[str, Tensor]) -> None:
+    high = max((int(part.max()) for part in parts.values() if len(part)),
+               default=0)
     step = max(1, (high + 1) // 40)
-    for label, which in _by_label(samples, scores.counts >= 0).items():
-        axis.hist(scores.counts[which].numpy(),
+    for label, part in parts.items():
+        axis.hist(part.numpy(),
                   (np.arange(0, high + step + 1, step) - 0.5).tolist(),
                   alpha=0.6,
                   color=_COLORS[label])
@@ -217,16 +226,41 @@ def _ranks(values: Tensor) -> Any:
     return values.argsort().argsort().numpy() / max(1, len(values) - 1)
 
 
-def plot_gallery(rows: dict[str, list[tuple[Image, str, bool]]],
-                 path: Path, columns: int = 6) -> None:
-    """Draws samples with a line below each, red frames for wrong labels.
+def draw_histograms(scores: Tensor, counts: Tensor, title: str) -> Image:
+    """Histograms of scores and counts as an image, RGB, (H, W, 3)."""
+    figure = Figure(figsize=(8, 3), layout='constrained')
+    axes = figure.subplots(1, 2)
+    _histogram(axes[0], dict(true=scores.numpy()), 'score')
+    _histogram_of_counts(axes[1], dict(true=counts))
+    axes[0].set_ylabel('samples')
+    figure.suptitle(title, fontsize=10)
+    return image_of(figure)
+
+
+def image_of(figure: Figure) -> Image:
+    """A figure as an image, RGB, shape (H, W, 3)."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def draw_gallery(rows: Gallery) -> Image:
+    """The picture of :func:`plot_gallery` as an image, RGB, (H, W, 3)."""
+    return image_of(_gallery(rows))
+
+
+def plot_gallery(rows: Gallery, path: Path) -> None:
+    """Draws samples with a text above each, red frames for wrong labels.
 
     Args:
         rows (dict): By title the samples: image (RGB), text, and whether the
             label is known to be wrong.
         path (Path): The file.
-        columns (int): Samples beside each other. Defaults to 6.
     """
+    _gallery(rows).savefig(path, dpi=100)
+
+
+def _gallery(rows: Gallery, columns: int = 6) -> Figure:
     heights = [-(-len(samples) // columns) for samples in rows.values()]
     figure = Figure(figsize=(2.1 * columns, 2.75 * sum(heights) + 0.4 * len(
         heights)), layout='constrained')
@@ -241,4 +275,4 @@ def plot_gallery(rows: dict[str, list[tuple[Image, str, bool]]],
         for axis, (image, text, wrong) in zip(axes, samples):
             axis.imshow(frame(image) if wrong else image)
             axis.set_title(text, fontsize=7)
-    figure.savefig(path, dpi=100)
+    return figure

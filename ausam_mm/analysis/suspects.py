@@ -12,8 +12,8 @@ from torch import Tensor
 from ..checks import require
 from .evaluation import Evaluation
 
-# Of cleanlab's ways of scoring a label those that differ from the confidence
-# here: names, and what get_label_quality_scores gets.
+# Of cleanlab's ways of scoring a label those with another order than the loss,
+# which has that of its default: names, and what get_label_quality_scores gets.
 CLEANLAB: dict[str, dict[str, Any]] = {
     'cleanlab, margin': dict(method='normalized_margin'),
     'cleanlab, adjusted': dict(adjust_pred_probs=True),
@@ -38,7 +38,7 @@ def rankings_of(name: str, scores: Tensor | None,
     """
     found: dict[str, Tensor] = {}
     if evaluation is not None and len(evaluation.labels):
-        found['confidence'] = 1 - evaluation.confidences.double()
+        found['loss'] = evaluation.losses
         found.update(_of_cleanlab(evaluation))
     elif evaluation is not None:
         found['distance'] = evaluation.distances.double()

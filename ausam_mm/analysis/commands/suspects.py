@@ -1,12 +1,12 @@
 """Samples by how likely their label is wrong.
 
 The samples of the training data are ranked by what the training's table says
-of them, ADLP or their last loss, and by one pass of the model over them: the
-probability of their label, or for poses the distance of predicted and labeled
-keypoints, and whether it shrinks with left and right exchanged. The rankings
-of cleanlab by the same probabilities stand beside them, if it is installed.
-The model has been trained with these labels, so that one that has learned
-them by heart does not doubt them.
+of them, ADLP or their last loss, and by one pass of the model over them: their
+loss, or for poses the distance of predicted and labeled keypoints, and how
+much it shrinks with left and right exchanged. The rankings of cleanlab by the
+same pass stand beside them, if it is installed; its default ranks as the loss
+does. The model was trained with these labels: one that has learned them by
+heart does not doubt them.
 
 With LabelNoise or KeypointNoise: how many of the wrong labels each finds.
 
@@ -62,10 +62,10 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
                         help="rank by the training's table alone: neither the "
                         'model\nnor an image is loaded')
     parser.add_argument('--by', metavar='RANKING',
-                        help='what ranks the list: adlp, confidence, '
-                        "distance, ... as in\nthe table; the default is the "
-                        'confidence, or for poses\nleft-right or the '
-                        "distance, or without evaluation the\ntable's scores")
+                        help='what ranks the list: ADLP, loss, ... as in the '
+                        'table;\nthe default is the loss, for poses '
+                        "left-right, and without\nevaluation the table's "
+                        'scores')
     parser.add_argument('--first', type=positive, help='samples that are '
                         'looked at, for precision and found;\nthe default is '
                         'the number of wrong labels')
@@ -193,7 +193,7 @@ def choose(by: str | None, rankings: dict[str, Tensor]) -> str:
     """
     names = {name.lower(): name for name in rankings}
     if by is None:
-        by = next((name for name in ('confidence', 'left-right', 'distance')
+        by = next((name for name in ('loss', 'left-right', 'distance')
                    if name in names), next(iter(names)))
     require(by.lower() in names, f'--by {by} is no ranking here: take one of '
             f'{", ".join(map(repr, names))}.')
