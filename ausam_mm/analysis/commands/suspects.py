@@ -196,7 +196,7 @@ def choose(by: str | None, rankings: dict[str, Tensor]) -> str:
         by = next((name for name in ('loss', 'left-right', 'distance')
                    if name in names), next(iter(names)))
     require(by.lower() in names, f'--by {by} is no ranking here: take one of '
-            f'{", ".join(map(repr, names))}.')
+            f'{", ".join(map(repr, rankings))}.')
     return names[by.lower()]
 
 
