@@ -17,6 +17,7 @@ from mmengine.structures import BaseDataElement
 from scipy.stats import spearmanr
 
 from ausam_mm import LabelNoise, SampleHistory, checkpoint_loading
+from ausam_mm.analysis.commands import scores as command
 from ausam_mm.analysis.samples import (
     find_samples,
     history_in,
@@ -242,6 +243,8 @@ def training(data, tmp_path_factory):  # noqa: F811
     run(ROOT / 'tools' / 'train.py', folder / 'noisy.py', '--optim-wrapper',
         'AUSAM', '--work-dir', folder / 'training', '--no-validate',
         '--cfg-options', 'train_cfg.max_epochs=3',
+        'default_hooks.checkpoint.interval=1',
+        'default_hooks.checkpoint.max_keep_ckpts=3',
         'optim_wrapper.ramp_epochs=1', 'model.backbone.base_channels=4',
         'model.backbone.stem_channels=4', 'model.head.in_channels=32',
         'train_dataloader.dataset.dataset.indices=64', cwd=data)
@@ -249,7 +252,8 @@ def training(data, tmp_path_factory):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_the_tool_shows_the_scores_of_a_training(training, data, tmp_path):  # noqa: F811
+def test_the_tool_shows_the_scores_of_a_training(
+        training, data, tmp_path, monkeypatch):  # noqa: F811
     config = training / 'noisy.py'
     paths = training / 'epoch_2.pth', training / 'epoch_3.pth'
     output = run(TOOL, 'scores', config, *paths, '-n', 4, '--out',
@@ -272,14 +276,14 @@ def test_the_tool_shows_the_scores_of_a_training(training, data, tmp_path):  # n
     for name in ('gallery.png', 'scores.png', 'summary.md'):
         assert (tmp_path / 'out' / name).stat().st_size > 1000
     # Neither the model nor an image is needed.
-    run(TOOL, 'scores', config, paths[1], '-n', 0, '--out',
-        tmp_path / 'table', '--cfg-options', 'model.type=NoSuchModel',
-        cwd=data)
+    monkeypatch.chdir(data)
+    command.main([str(config), str(paths[1]), '-n', '0', '--out',
+                  str(tmp_path / 'table'), '--cfg-options',
+                  'model.type=NoSuchModel'])
     assert not (tmp_path / 'table' / 'gallery.png').exists()
     with checkpoint_loading():
         content = torch.load(paths[1])
     del content['optimizer']
     torch.save(content, tmp_path / 'published.pth')
-    output = run(TOOL, 'scores', config, tmp_path / 'published.pth', cwd=data,
-                 ok=False)
-    assert 'has no ADLP table' in output and 'Traceback' not in output
+    with pytest.raises(ValueError, match='has no ADLP table'):
+        command.main([str(config), str(tmp_path / 'published.pth')])
