@@ -32,6 +32,7 @@ from ausam_mm.analysis.suspects import (
     order_of,
     rankings_of,
 )
+from ausam_mm.analysis.suspects_report import tables
 
 from ..tools.test_tools import data, run  # noqa: F401
 from .test_gradients import TOOL, loading  # noqa: F401
@@ -132,6 +133,27 @@ def test_the_list_is_ranked_by_what_there_is():
         ['ADLP', 'distance', 'left-right'])) == 'left-right'
     with pytest.raises(ValueError, match="'ADLP', 'loss'"):
         command.choose('margin', ones)
+
+
+def test_checkpoints_are_compared_by_what_all_have():
+
+    def checkpoint(name, **rankings):
+        return dict(checkpoint=name, rankings=[
+            dict(ranking=key, average_precision=value, precision=0.5,
+                 recall=0.25) for key, value in rankings.items()])
+
+    parts = tables(dict(
+        settings=dict(first=10, by='loss'), samples=40, wrong=20, suspects=[
+            dict(path='', index=3, label='', prediction='', wrong=True,
+                 value=2.)],
+        checkpoints=[checkpoint('a', ADLP=0.5, loss=0.9),
+                     checkpoint('b', loss=0.7)]))
+    compared, last, listed = (rows for _, rows, _ in parts)
+    assert [row['loss'] for row in compared] == ['0.900', '0.700', '0.800']
+    assert compared[-1]['ADLP'] == ''  # one of them has none
+    assert [*last[-1].values()] == ['chance', '0.500', '50.0', '25.0']
+    assert listed == [{
+        'image': 'index 3', 'loss': '2', 'known to be': 'wrong'}]
 
 
 class Predicting(nn.Module):
@@ -250,7 +272,7 @@ def test_the_tool_ranks_a_training(
     config, path = training / 'noisy.py', training / 'epoch_3.pth'
     output = run(TOOL, 'suspects', config, path, '--out', tmp_path / 'out',
                  '--export', 5, cwd=data)
-    assert 'Wrong labels found: 26 of 64 samples' in output
+    assert 'Wrong labels found: 26 of 64 samples, epoch_3' in output
     rows = list(csv.DictReader((tmp_path / 'out' / 'suspects.csv').open()))
     losses = [float(row['loss']) for row in rows]
     assert len(rows) == 64 and losses == sorted(losses, reverse=True)

@@ -172,10 +172,7 @@ def main(arguments: Sequence[str]) -> None:
         found.notes.append('The samples have no files of their own: there is '
                            'no list for FiftyOne and Label Studio.')
     if wrong is not None:
-        plot_curves(wrong, [
-            (each if len(names) == 1 else f'{each}, {name}', ranking)
-            for name, rankings in zip(names, found.rankings)
-            for each, ranking in rankings.items()], out / 'curves.png')
+        plot_curves(wrong, last, out / 'curves.png')
         files.append('curves.png')
     terminal = console()
     for part in parts:
