@@ -141,7 +141,6 @@ def _identifying_fields(dataset: Any, collate: Callable[[list[Any]], Any]
     names: set[tuple[str, ...]] = set()
     for i in {0, len(dataset) // 2, len(dataset) - 1, *ends}:
         found = identities(collate([dataset[i]]))
-        # A data set that joins others may have no such method itself.
         info = dataset.get_data_info(i)
         loaded = found[0] if found else {}
         if any(_plain(info.get(name)) != value

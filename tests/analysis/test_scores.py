@@ -80,7 +80,11 @@ def keys_in_batches(dataset, indices):
     lambda one: ClassBalancedDataset(one, oversample_thr=0.9),
     lambda one: ConcatDataset([one, Images(20, 'b', one.pipeline.transforms[0]
                                            )]),
-], ids=['plain', 'noise', 'repeated', 'balanced', 'joined'])
+    lambda one: ConcatDataset([
+        dict(type='RepeatDataset', times=2, dataset=dict(
+            type='LabelNoise', ratio=0.3, dataset=one)),
+        Images(20, 'b', one.pipeline.transforms[0])]),
+], ids=['plain', 'noise', 'repeated', 'balanced', 'joined', 'all'])
 def test_samples_are_those_of_the_batches_and_few_are_loaded(wrap):
     pack = Pack()
     dataset = wrap(Images(pack=pack))
@@ -91,14 +95,15 @@ def test_samples_are_those_of_the_batches_and_few_are_loaded(wrap):
     assert len(found) == len(set(everything.tolist()))  # copies are one
     assert torch.equal(found.keys, everything[found.indices])
     assert found.shared == 0 and found.grouped == 'class'
-    for i in (0, 7, len(found) - 1):
+    for i in range(len(found)):
         info = dataset.get_data_info(int(found.indices[i]))
         assert found.paths[i] == info['img_path']
         assert found.names[found.groups[i]] == (
             'cat', 'dog', 'bird')[info['gt_label']]
         if found.wrong is not None:
-            assert bool(found.wrong[i]) == info['wrong_label']
-    assert (found.wrong is not None) == isinstance(dataset, LabelNoise)
+            assert bool(found.wrong[i]) == info.get('wrong_label', False)
+    assert (found.wrong is None) == ('true_label' not in
+                                     dataset.get_data_info(0))
 
 
 def test_annotations_that_do_not_tell_are_not_believed():

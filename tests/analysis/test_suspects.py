@@ -177,18 +177,18 @@ def person(points, labeled, visible, box, flip=(1, 0, 2)):
 
 def test_distances_of_poses_by_hand():
     points = [[10, 10], [20, 10], [15, 30]]
-    swapped = [[20, 10], [10, 10], [15, 36]]
+    swapped = [[20, 14], [10, 10], [15, 36]]
     found = evaluate(Predicting(), [[
         person(points, swapped, [1, 1, 1], [0, 0, 20, 40]),
         person(points, swapped, [1, 0, 1], [0, 0, 20, 40]),
         person(points, swapped, [0, 0, 0], [0, 0, 20, 40]),
         person(points, swapped, [1, 1, 1], [0, 0, 20, 40], None)]])
-    # 10, 10 and 6 pixels of a box of 40; the second is not seen.
+    # sqrt(116), 10 and 6 pixels of a box of 40; the second is not seen.
     assert found.distances[:2].tolist() == pytest.approx(
-        [26 / 3 / 40, 16 / 2 / 40])
-    # With left and right exchanged 0, 0 and 6; now the first is not seen.
+        [(116**0.5 + 16) / 3 / 40, (116**0.5 + 6) / 2 / 40])
+    # With left and right exchanged 0, 4 and 6; now the first is not seen.
     assert found.exchanged[:2].tolist() == pytest.approx(
-        [6 / 3 / 40, 6 / 2 / 40])
+        [10 / 3 / 40, 10 / 2 / 40])
     assert math.isnan(found.distances[2]) and math.isnan(found.exchanged[3])
     ranking = rankings_of('ADLP', None, found)
     assert [*ranking] == ['distance', 'left-right']
