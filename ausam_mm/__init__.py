@@ -11,7 +11,7 @@ from .checkpoints import UntrustedCheckpointError, checkpoint_loading
 from .config import set_optim_wrapper
 from .datasets import KeypointNoise, LabelNoise, wrong_samples
 from .engine import TwoPassOptimWrapper
-from .hooks import ChannelsLastHook, InfoBatchHook
+from .hooks import ChannelsLastHook, InfoBatchHook, ScoreHook
 from .loops import (
     ExactResumeEpochBasedTrainLoop,
     ExactResumeIterBasedTrainLoop,
@@ -47,7 +47,8 @@ __all__ = [
     'FSAM', 'GSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
     'KeypointNoise', 'LabelNoise', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR',
     'PytorchCVBackbone', 'RandomSAM', 'ResumableFSDPStrategy', 'SAM',
-    'SAMPa', 'SSSAM', 'SampleHistory', 'SplitSAM', 'TwoPassOptimWrapper',
+    'SAMPa', 'SSSAM', 'SampleHistory', 'ScoreHook', 'SplitSAM',
+    'TwoPassOptimWrapper',
     'UntrustedCheckpointError', 'VSAM', '__version__', 'checkpoint_loading',
     'compat', 'refuse_per_sample_loss', 'register_per_sample_loss',
     'set_optim_wrapper', 'wrong_samples'

@@ -1,5 +1,9 @@
 """Looks into trainings by their checkpoints: analyze.py COMMAND --help.
 
+scores: the scores of samples, how often each was used, and images with the
+highest and the lowest.
+suspects: samples by how likely their annotation is wrong, as a list for other
+tools.
 gradients: what the scores of samples say of their gradients, and how near
 sampled gradients come to those of full batches.
 """
@@ -7,7 +11,7 @@ sampled gradients come to those of full batches.
 import argparse
 from importlib import import_module
 
-COMMANDS = ('gradients', )
+COMMANDS = ('scores', 'suspects', 'gradients')
 
 
 def main() -> None:

@@ -15,17 +15,16 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from ..checks import require
-from ..datasets import wrong_samples
 from ..engine import gradients, vector_norm
 from ..engine.aside import Aside
 from ..engine.capture import Call
 from ..engine.forward_state import ForwardState
-from ..engine.wrapper import STATE
 from ..losses import PassRecord
 from ..methods import AUSAM
 from ..sampling import identities, keys_of
 from ..sampling.origins import Origins
 from ..undo import Undo
+from .samples import open_checkpoint, require_known, table_in, wrong_labels
 from .selections import (
     WAYS,
     compare_selections,
@@ -122,15 +121,6 @@ def load_batches(dataset: Any, collate: Callable[[list[Any]], Any],
     return batches
 
 
-def wrong_labels(dataset: Any) -> Tensor | None:
-    """Which samples of a data set have a wrong label, if any has one."""
-    try:
-        wrong = wrong_samples(dataset)
-    except ValueError:  # nobody knows
-        return None
-    return wrong if bool(wrong.any()) else None
-
-
 # -- a checkpoint --
 
 
@@ -148,8 +138,7 @@ def load_checkpoint(path: Path, cfg: Config, model: nn.Module) -> AUSAM:
     Raises:
         ValueError: If it has no ADLP table, or does not fit the config.
     """
-    require(path.is_file(), f'There is no checkpoint {path}: name the files '
-            'that a training with AUSAM has written, such as epoch_2.pth.')
+    checkpoint = open_checkpoint(path)
     method = build_optim_wrapper(model, cfg.optim_wrapper)
     require(
         isinstance(method, AUSAM) and method.scores == 'adlp',
@@ -158,18 +147,10 @@ def load_checkpoint(path: Path, cfg: Config, model: nn.Module) -> AUSAM:
         + ", which has no ADLP table: name one that trains with AUSAM and "
         "scores='adlp'.")
     assert isinstance(method, AUSAM)
-    checkpoint = torch.load(path, map_location='cpu')
-    state = checkpoint.get('optimizer', {})
-    table = state.get(STATE, {}).get('history', {}) \
-        if isinstance(state, dict) else {}
-    require(
-        len(table.get('keys', ())) > 0,
-        f'{path} has no ADLP table: name a checkpoint of a training with '
-        'AUSAM, written with the state of its optimizer '
-        '(CheckpointHook, save_optimizer=True).')
+    table_in(checkpoint, path)
     try:
         model.load_state_dict(checkpoint['state_dict'])
-        method.load_state_dict(state)
+        method.load_state_dict(checkpoint['optimizer'])
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
             f'{path} does not fit the model of the config: name the config '
@@ -309,8 +290,7 @@ def analyze(method: AUSAM, model: nn.Module, batches: list[Batch],
     """
     known = sum(int(method.history.means(batch.keys).isfinite().sum())
                 for batch in batches)
-    require(known > 0, 'The ADLP table of the checkpoint knows none of the '
-            'samples: name the config, with the data, of its training.')
+    require_known(known)
     model.train()
     looks = [look(method, model, batch, visited) for batch in batches]
 

@@ -2,5 +2,6 @@
 
 from .channels_last import ChannelsLastHook
 from .info_batch import InfoBatchHook
+from .score import ScoreHook
 
-__all__ = ['ChannelsLastHook', 'InfoBatchHook']
+__all__ = ['ChannelsLastHook', 'InfoBatchHook', 'ScoreHook']

@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from torch.utils.data import DataLoader
 
 from ...tooling.runner import add_trust, read_config, set_dataloader_defaults
 from ...tooling.settings import make_loader, merge, positive, usable
+from ..samples import Samples, find_samples
+
+LOADED = ('The annotations do not tell which samples the training has seen, '
+          'so that all images were loaded.')
 
 
 def command_parser(doc: str, name: str) -> argparse.ArgumentParser:
@@ -64,6 +68,11 @@ def at_least_two(text: str) -> int:
     return value
 
 
+def not_negative(text: str) -> int:
+    """An integer of at least 0."""
+    return 0 if text.strip('0') == '' and text else positive(text)
+
+
 def names_of(paths: Sequence[Path]) -> list[str]:
     """Short names of files, with their folder where they are alike."""
     number = Counter(path.stem for path in paths)
@@ -90,3 +99,20 @@ def training_loader(cfg: Config, seed: int) -> tuple[DataLoader[Any], bool]:
     loader = make_loader(cfg, seed)
     set_random_seed(seed)
     return loader, numbered
+
+
+def read_samples(args: argparse.Namespace, cfg: Config
+                 ) -> tuple[Samples, Callable[[list[Any]], Any]]:
+    """All samples of the training data, and what makes batches of them."""
+    loader, numbered = training_loader(cfg, args.seed)
+    with progress() as bar:
+        task = bar.add_task('samples', total=len(loader))
+        return find_samples(
+            loader.dataset, loader.collate_fn, numbered,
+            lambda number: bar.advance(task, number)), loader.collate_fn
+
+
+def name_of_scores(cfg: Config) -> str:
+    """What the scores in the table of a training are."""
+    return 'last loss' if cfg.optim_wrapper.get('scores') == 'loss' \
+        else 'ADLP'
