@@ -2,12 +2,16 @@
 
 gradients: what the scores of samples say of their gradients, and how near
 sampled gradients come to those of full batches.
+sharpness: how sharp the minima are that trainings have found: eigenvalues and
+trace of the Hessian, SAM's sharpness and m-sharpness.
+landscape: the loss along the line between checkpoints, and on planes around
+them.
 """
 
 import argparse
 from importlib import import_module
 
-COMMANDS = ('gradients', )
+COMMANDS = ('gradients', 'landscape', 'sharpness')
 
 
 def main() -> None:
