@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,22 @@ from ..checks import require
 from .objective import Objective, Weights
 
 STATISTICS = (
-    "BatchNorm's running statistics are interpolated as the weights are.")
+    "BatchNorm's running statistics are interpolated as the weights are; "
+    'beyond the checkpoints they are those of the nearer one.')
 COUNT = 'num_batches_tracked'
 
 
-def grid(low: float, high: float, steps: int,
+def grid(ends: Sequence[float], steps: int,
          through: Sequence[float]) -> list[float]:
     """Evenly spaced coordinates, and those that must be among them.
 
     Args:
-        low (float): The lowest.
-        high (float): The highest.
+        ends (Sequence[float]): The lowest and the highest.
         steps (int): How many evenly spaced ones.
         through (Sequence[float]): Those that are added if they are missing.
     """
-    even = [float(round(x, 12)) for x in np.linspace(low, high, steps)]
+    low, high = ends
+    even = np.linspace(low, high, steps).round(12).tolist()
     return sorted({*even, *through})
 
 
@@ -37,19 +39,24 @@ def state_of(model: nn.Module) -> Weights:
             for name, value in model.state_dict().items()}
 
 
-def interpolate(start: Weights, end: Weights, t: float) -> Weights:
+def interpolate(start: Weights, end: Weights, t: float,
+                buffers: Container[str]) -> Weights:
     """The point at t on the line from one state to another.
 
     Args:
         start (dict[str, Tensor]): The state at 0.
         end (dict[str, Tensor]): The state at 1.
         t (float): The place; below 0 and above 1 the line goes on.
+        buffers (Container[str]): What does not: a variance would become
+            negative there.
 
     Returns:
-        dict[str, Tensor]: Parameters and buffers. What is no number with a
-        fraction is that of the start.
+        dict[str, Tensor]: Parameters and buffers. What is no floating-point
+        number is that of the start.
     """
-    return {name: torch.lerp(value, end[name], t)
+    inside = min(1., max(0., t))
+    return {name: torch.lerp(value, end[name],
+                             inside if name in buffers else t)
             if value.is_floating_point() else value
             for name, value in start.items()}
 
@@ -83,17 +90,26 @@ def walk(objective: Objective, start: Weights, end: Weights,
         visited (Callable): Called after each place.
 
     Returns:
-        dict[str, list]: ``loss`` and ``accuracy`` (None if the model is no
-        classifier) by place.
+        dict[str, list]: ``loss`` and ``accuracy`` by place. The accuracy is
+        None if the model is no classifier, and where the loss overflows,
+        which counts as infinite.
     """
     found: dict[str, list[Any]] = dict(loss=[], accuracy=[])
+    buffers = dict(objective.model.named_buffers())
     for t in places:
-        loss, accuracy = objective.loss_and_accuracy(
-            interpolate(start, end, t))
+        loss, accuracy = _look(
+            objective, interpolate(start, end, t, buffers))
         found['loss'].append(loss)
         found['accuracy'].append(accuracy)
         visited()
     return found
+
+
+def _look(objective: Objective,
+          weights: Weights) -> tuple[float, float | None]:
+    """Loss and accuracy; infinite and None where the loss overflows."""
+    loss, accuracy = objective.loss_and_accuracy(weights)
+    return (loss, accuracy) if math.isfinite(loss) else (math.inf, None)
 
 
 def random_direction(params: Weights, seed: int) -> Weights:
@@ -144,7 +160,7 @@ def survey(objective: Objective, directions: tuple[Weights, Weights],
     for y in places:
         row = []
         for x in places:
-            row.append(objective.loss_and_accuracy({
+            row.append(_look(objective, {
                 name: moved(w, (first[name], x), (second[name], y))
                 for name, w in center.items()}))
             visited()

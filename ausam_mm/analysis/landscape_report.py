@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import NDArray
 
-from ..checks import require
+from ..tooling.plots import label_logarithmic
 from ..tooling.reports import Parts, Row
 
 _COLUMNS = 3
@@ -24,11 +24,22 @@ def check_plotly() -> None:
     Raises:
         ValueError: If plotly is not installed.
     """
-    try:
-        import plotly  # noqa: F401
-    except ImportError as error:
-        raise ValueError('The interactive page needs plotly, which is not '
-                         'installed: pip install plotly.') from error
+    _plotly('graph_objects.Figure')
+
+
+def _plotly(*names: str) -> list[Any]:
+    """Things of plotly, which has no annotations."""
+    found = []
+    for name in names:
+        module, _, name = name.rpartition('.')
+        try:
+            library = import_module(f'plotly.{module}')
+        except ImportError as error:
+            raise ValueError(
+                'The interactive page needs plotly, which is not installed: '
+                'pip install plotly.') from error
+        found.append(getattr(library, name))
+    return found
 
 
 # -- tables --
@@ -69,10 +80,12 @@ def _line_cells(line: dict[str, Any], places: list[float],
              'barrier': f'{barrier(loss, places):.3g}'}
     accuracy = line['accuracy']
     if accuracy[start] is not None:
+        between = [each for each in accuracy[start:end + 1]
+                   if each is not None]
         cells.update({
             'accuracy\nat 0 [%]': f'{100 * accuracy[start]:.1f}',
             'at 1 [%]': f'{100 * accuracy[end]:.1f}', 'lowest\nbetween [%]':
-            f'{100 * min(accuracy[start:end + 1]):.1f}'})
+            f'{100 * min(between):.1f}'})
     return cells
 
 
@@ -109,6 +122,17 @@ def _at(values: Any, places: list[float]) -> Any:
 # -- pictures --
 
 
+def has_accuracy(landscapes: Sequence[dict[str, Any]]) -> bool:
+    """Whether the model is a classifier."""
+    return any(each is not None
+               for each in np.ravel(landscapes[0]['accuracy']))
+
+
+def percents(ratios: Sequence[float | None]) -> list[float]:
+    """Ratios in percent, NaN where there is none."""
+    return [float('nan') if each is None else 100 * each for each in ratios]
+
+
 def _shape(number: int) -> tuple[int, int]:
     columns = min(number, _COLUMNS)
     return math.ceil(number / columns), columns
@@ -134,7 +158,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def _plot_lines(result: dict[str, Any], path: Path) -> None:
     lines, places = result['landscapes'], result['places']
-    with_accuracy = lines[0]['accuracy'][0] is not None
+    with_accuracy = has_accuracy(lines)
     figure = Figure(figsize=(9, 6.4 if with_accuracy else 3.8),
                     layout='constrained')
     axes = figure.subplots(1 + with_accuracy, 1, sharex=True, squeeze=False)
@@ -142,25 +166,18 @@ def _plot_lines(result: dict[str, Any], path: Path) -> None:
         axes[0, 0].plot(places, line['loss'], '.-', markersize=4,
                         label=line['name'])
         if with_accuracy:
-            axes[1, 0].plot(places, [100 * each for each in line['accuracy']],
-                            '.-', markersize=4)
+            axes[1, 0].plot(places, percents(line['accuracy']), '.-',
+                            markersize=4)
     for axis, name in zip(axes[:, 0], ('loss', 'accuracy [%]')):
         for end in (0, 1):
             axis.axvline(end, color='grey', linewidth=0.8, zorder=0)
         axis.set_ylabel(name)
         axis.grid(alpha=0.3)
     axes[0, 0].set_yscale('log')
-    _label(axes[0, 0].yaxis)
+    label_logarithmic(axes[0, 0].yaxis)
     axes[-1, 0].set_xlabel('place on the line')
     figure.legend(fontsize=8, loc='outside upper center', ncols=2)
     figure.savefig(path, dpi=100)
-
-
-def _label(scale: Any) -> None:
-    """Numbers such as 0.1 and 1 on a logarithmic scale."""
-    scale.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
-    scale.set_major_formatter(FuncFormatter(lambda x, _: f'{x:g}'))
-    scale.set_minor_formatter(FuncFormatter(lambda x, _: ''))
 
 
 def _plot_planes(result: dict[str, Any], path: Path) -> None:
@@ -187,7 +204,7 @@ def _plot_planes(result: dict[str, Any], path: Path) -> None:
         axis.tick_params(labelsize=8)
         axis.set_aspect('equal')
     bar = figure.colorbar(colors, ax=grid, label='loss')
-    _label(bar.ax.yaxis)
+    label_logarithmic(bar.ax.yaxis)
     figure.savefig(path, dpi=100)
 
 
@@ -207,19 +224,19 @@ def write_page(result: dict[str, Any], path: Path) -> None:
 
 
 def _line_page(result: dict[str, Any]) -> Any:
-    from plotly.graph_objects import Scatter
-    from plotly.subplots import make_subplots
+    make_subplots, scatter = _plotly('subplots.make_subplots',
+                                     'graph_objects.Scatter')
     lines, places = result['landscapes'], result['places']
-    with_accuracy = lines[0]['accuracy'][0] is not None
+    with_accuracy = has_accuracy(lines)
     figure = make_subplots(1 + with_accuracy, 1, shared_xaxes=True)
     for i, line in enumerate(lines):
         style = dict(x=places, name=line['name'], legendgroup=line['name'],
                      marker=dict(color=_color(i)), mode='lines+markers')
-        figure.add_trace(Scatter(y=line['loss'], **style), 1, 1)
+        figure.add_trace(scatter(y=line['loss'], **style), 1, 1)
         if with_accuracy:
-            figure.add_trace(Scatter(
-                y=[100 * each for each in line['accuracy']],
-                showlegend=False, **style), 2, 1)
+            figure.add_trace(scatter(
+                y=percents(line['accuracy']), showlegend=False, **style),
+                2, 1)
     for end in (0, 1):
         figure.add_vline(end, line=dict(color='grey', width=1))
     figure.update_yaxes(title='loss', type='log', row=1)
@@ -230,13 +247,13 @@ def _line_page(result: dict[str, Any]) -> Any:
 
 
 def _color(i: int) -> str:
-    from plotly.colors import qualitative
-    return str(qualitative.Plotly[i % len(qualitative.Plotly)])
+    colors: list[str] = _plotly('colors.qualitative.Plotly')[0]
+    return colors[i % len(colors)]
 
 
 def _plane_page(result: dict[str, Any]) -> Any:
-    from plotly.graph_objects import Surface
-    from plotly.subplots import make_subplots
+    make_subplots, surface = _plotly('subplots.make_subplots',
+                                     'graph_objects.Surface')
     planes, places = result['landscapes'], result['places']
     rows, columns = _shape(len(planes))
     low, high = np.log10(_bounds(planes))
@@ -250,17 +267,17 @@ def _plane_page(result: dict[str, Any]) -> Any:
                ticktext=[f'{10.**tick:g}' for tick in ticks])
     for i, plane in enumerate(planes):
         loss = np.array(plane['loss'])
-        figure.add_trace(Surface(
+        figure.add_trace(surface(
             x=places, y=places, z=loss, customdata=plane['accuracy'],
-            surfacecolor=np.log10(np.clip(loss, 10**low, None)), cmin=low,
-            cmax=high, colorscale='Viridis', showscale=i == 0, colorbar=bar,
-            name='', hovertemplate='(%{x:.2f}, %{y:.2f})<br>loss %{z:.4g}'
-            + ('' if plane['accuracy'][0][0] is None else
-               '<br>accuracy %{customdata:.1%}')),
+            surfacecolor=np.log10(np.clip(loss, 10**low, 10**high)),
+            cmin=low, cmax=high, colorscale='Viridis', colorbar=bar,
+            showscale=i == 0, name='',
+            hovertemplate='(%{x:.2f}, %{y:.2f})<br>loss %{z:.4g}'
+            + '<br>accuracy %{customdata:.1%}' * has_accuracy(planes)),
             i // columns + 1, i % columns + 1)
     figure.update_scenes(
         xaxis_title='', yaxis_title='', zaxis=dict(
-            title='loss', type='log', range=[low, high]))
+            title='loss', type='log', range=[low, high], dtick=1))
     figure.update_layout(height=480 * rows, margin=dict(
         l=10, r=10, t=40, b=10))
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,15 @@ class _Given(nn.Module):
         return loss
 
 
+def _curvlinops() -> Any:
+    try:
+        return import_module('curvlinops')
+    except ImportError as error:
+        raise ValueError(
+            'The Hessian needs curvlinops, which is not installed: pip '
+            f'install curvlinops-for-pytorch, or {LEAVE_OUT}.') from error
+
+
 def make_hessian(objective: Objective,
                  visited: Callable[[], Any] = _nothing) -> Any:
     """The Hessian of a loss at the model's weights, as curvlinops has it.
@@ -58,14 +68,8 @@ def make_hessian(objective: Objective,
     Raises:
         ValueError: If curvlinops is not installed.
     """
-    try:
-        from curvlinops import HessianLinearOperator
-    except ImportError as error:
-        raise ValueError(
-            'The Hessian needs curvlinops, which is not installed: pip '
-            f'install curvlinops-for-pytorch, or {LEAVE_OUT}.') from error
-
-    class Hessian(HessianLinearOperator):
+    class Hessian(
+            _curvlinops().HessianLinearOperator):  # type: ignore[misc]
         """With products by double back-propagation (curvlinops 3.0.1)."""
 
         def _matmat_batch(self, X: Any, y: Tensor,  # noqa: N803, theirs
@@ -73,6 +77,8 @@ def make_hessian(objective: Objective,
             params = list(self._params)
             with torch.enable_grad():
                 grads = _gradient(self._model_func(X), params)
+            if X is objective.calls[0]:
+                _check_graph(grads)
             columns = []
             for vector in zip(*(each.unbind(-1) for each in M)):
                 columns.append(_gradient(grads, params, vector))
@@ -88,7 +94,7 @@ def make_hessian(objective: Objective,
         batch_size_fn=lambda call: 1)
 
 
-def _gradient(outputs: Any, params: list[Tensor],
+def _gradient(outputs: Any, params: Sequence[Tensor],
               vector: Sequence[Tensor] | None = None) -> list[Tensor]:
     """The gradient, to be derived again, or a product with the Hessian."""
     if vector is not None:
@@ -103,6 +109,23 @@ def _gradient(outputs: Any, params: list[Tensor],
         retain_graph=True, allow_unused=True)
     return [torch.zeros_like(p) if grad is None else grad
             for p, grad in zip(params, grads)]
+
+
+def _check_graph(grads: Sequence[Tensor]) -> None:
+    """Raises autograd's error of functions that have no second derivative.
+
+    Where the derivatives lead to parameters only past such a function,
+    autograd leaves its part of them out and says nothing (torch 2.14).
+    """
+    seen, waiting = set(), [grad.grad_fn for grad in grads]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith('::Error'):
+            raise RuntimeError('a function of it is once_differentiable')
+        seen.add(node)
+        waiting += [parent for parent, _ in node.next_functions]
 
 
 @contextmanager
@@ -150,7 +173,7 @@ def eigenvalues(objective: Objective, number: int, seed: int,
     start = np.random.default_rng(seed).standard_normal(size)
     with _twice_differentiable(objective.model):
         try:
-            values, vectors = eigsh(
+            values, vectors = eigsh(  # type: ignore[no-untyped-call]
                 hessian.to_scipy(), number, which='LA', tol=TOLERANCE,
                 v0=start)
         except ArpackNoConvergence as error:
@@ -188,10 +211,10 @@ def estimate_trace(objective: Objective, samples: int, seed: int,
         ValueError: If the loss has no second derivatives.
     """
     hessian = make_hessian(objective, visited)
-    from curvlinops import hutchinson_trace
     with torch.random.fork_rng(), _twice_differentiable(objective.model):
         torch.manual_seed(seed)
-        found = [float(hutchinson_trace(hessian, 1)) for _ in range(samples)]
+        found = [float(_curvlinops().hutchinson_trace(hessian, 1))
+                 for _ in range(samples)]
     return statistics.fmean(found), statistics.stdev(found) / samples**0.5
 
 

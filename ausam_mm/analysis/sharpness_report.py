@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from ..tooling.plots import label_logarithmic
 from ..tooling.reports import Parts, Row
 from .gradients import rank_correlation
 
 Figures = dict[str, Any]
 
+# From this ratio on a scale is logarithmic.
+_DECADE = 10
 _MEASURES: dict[str, tuple[str, Callable[[Figures], Any]]] = {
     'loss': ('loss', lambda one: one['loss']),
     'eigenvalue': ('largest\neigenvalue', lambda one: max(
@@ -182,8 +185,9 @@ def plot_sharpness(result: dict[str, Any], path: Path) -> None:
             if len(found) > 1:
                 axis.plot(statistics.fmean(found), y, '|', color=color,
                           markersize=14, markeredgewidth=2)
-        if min(values) > 0:
+        if min(values) > 0 and max(values) > _DECADE * min(values):
             axis.set_xscale('log')
+            label_logarithmic(axis.xaxis)
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=8)
         axis.set_title(_title(measure), fontsize=9)

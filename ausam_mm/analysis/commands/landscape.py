@@ -80,7 +80,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
 def lines(args: argparse.Namespace, compared: Comparison,
           bar: Progress) -> tuple[list[float], list[dict[str, Any]]]:
     """The lines from the first checkpoint to the others."""
-    places = grid(*args.range, args.steps, (0., 1.))
+    places = grid(args.range, args.steps, (0., 1.))
     states = [state_of(compared.model) for _ in compared.each()]
     check_states(states, list(map(str, args.checkpoints)))
     found = []
@@ -96,7 +96,7 @@ def lines(args: argparse.Namespace, compared: Comparison,
 def planes(args: argparse.Namespace, compared: Comparison,
            bar: Progress) -> tuple[list[float], list[dict[str, Any]]]:
     """The planes around all checkpoints."""
-    places = grid(*args.range, args.steps, (0., ))
+    places = grid(args.range, args.steps, (0., ))
     objective, found = compared.objective, []
     for label, _ in compared.each():
         task = bar.add_task(f'{label}: directions', total=None)

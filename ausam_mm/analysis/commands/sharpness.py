@@ -73,7 +73,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--m', type=none_or_more, default=32,
                         help='samples of a sub-batch (32); 0 leaves '
                         'm-sharpness out')
-    parser.add_argument('--results', type=Path, help="results of the study "
+    parser.add_argument('--results', type=Path, help='results of the study '
                         'that has trained the checkpoints,\nto compare their '
                         'values with')
     return parser.parse_args(arguments)

@@ -58,13 +58,13 @@ class Comparison:
             for name, file in zip(self.names, names_of(self.files))]
         size = args.batch_size or cfg.train_dataloader.get('batch_size', 1)
         loader, _ = training_loader(cfg, args.seed)
-        number = min(args.samples, len(loader.dataset))
+        dataset: Any = loader.dataset
+        number = min(args.samples, len(dataset))
         size = min(size, number)
         require(number > 1, 'The training data has one sample: name a config '
                 'with more.')
         self._collate = loader.collate_fn
-        self.samples = read_samples(loader.dataset, number // size * size,
-                                    args.seed)
+        self.samples = read_samples(dataset, number // size * size, args.seed)
         self.batch_size = size
         self.model: nn.Module = build_model(cfg).to(args.device)
         self.objective = Objective(self.model, self._batches(size))
