@@ -40,15 +40,15 @@ def state_of(model: nn.Module) -> Weights:
 
 
 def interpolate(start: Weights, end: Weights, t: float,
-                buffers: Container[str]) -> Weights:
+                between: Container[str]) -> Weights:
     """The point at t on the line from one state to another.
 
     Args:
         start (dict[str, Tensor]): The state at 0.
         end (dict[str, Tensor]): The state at 1.
         t (float): The place; below 0 and above 1 the line goes on.
-        buffers (Container[str]): What does not: a variance would become
-            negative there.
+        between (Container[str]): What stays between its ends: a variance
+            would become negative beyond them.
 
     Returns:
         dict[str, Tensor]: Parameters and buffers. What is no floating-point
@@ -56,7 +56,7 @@ def interpolate(start: Weights, end: Weights, t: float,
     """
     inside = min(1., max(0., t))
     return {name: torch.lerp(value, end[name],
-                             inside if name in buffers else t)
+                             inside if name in between else t)
             if value.is_floating_point() else value
             for name, value in start.items()}
 
@@ -95,10 +95,11 @@ def walk(objective: Objective, start: Weights, end: Weights,
         which counts as infinite.
     """
     found: dict[str, list[Any]] = dict(loss=[], accuracy=[])
-    buffers = dict(objective.model.named_buffers())
+    between = {name for name, _ in objective.model.named_buffers()}.union(
+        objective.step_sizes)
     for t in places:
         loss, accuracy = _look(
-            objective, interpolate(start, end, t, buffers))
+            objective, interpolate(start, end, t, between))
         found['loss'].append(loss)
         found['accuracy'].append(accuracy)
         visited()

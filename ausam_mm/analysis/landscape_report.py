@@ -52,7 +52,7 @@ def tables(result: dict[str, Any]) -> list[Parts]:
     cells = _line_cells if is_line else _plane_cells
     legend = (f'{settings["samples"]} training samples in batches of '
               f'{settings["batch_size"]}, augmented once. '
-              f'{settings["batchnorm"]}')
+              f'{settings["note"]}')
     if is_line:
         legend += (' barrier: by how much the loss between the checkpoints '
                    'exceeds the line between their losses, at most.')
@@ -247,7 +247,7 @@ def _line_page(result: dict[str, Any]) -> Any:
 
 
 def _color(i: int) -> str:
-    colors: list[str] = _plotly('colors.qualitative.Plotly')[0]
+    colors: list[str] = _plotly('colors.DEFAULT_PLOTLY_COLORS')[0]
     return colors[i % len(colors)]
 
 

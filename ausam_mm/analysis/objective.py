@@ -21,6 +21,11 @@ EVAL_MODE = (
     'The model is in eval mode: BatchNorm normalizes by its running '
     'statistics, dropout and batch augmentations such as Mixup are off.')
 
+# By the derivatives of the step sizes the Hessian would not be symmetric.
+ESTIMATOR = (
+    'The model is quantized: first and second derivatives are those of the '
+    'straight-through estimator, and step sizes do not move.')
+
 # Parameters, or parameters and buffers, by name.
 Weights = dict[str, Tensor]
 
@@ -39,8 +44,9 @@ class Objective:
 
     Attributes:
         params (dict[str, Parameter]): What the loss is a function of: the
-            parameters that are trained and that SAM perturbs. The step sizes
-            of a quantized model are not among them.
+            parameters that are trained, but the step sizes of a quantized
+            model.
+        step_sizes (list[str]): The names of those.
         labels (Tensor, optional): The labels of a classifier's samples,
             shape (n, ), int64; None where samples have no label.
     """
@@ -48,9 +54,10 @@ class Objective:
     def __init__(self, model: nn.Module, batches: Sequence[Any]) -> None:
         model.eval()  # which returns None for backbones of mmpretrain
         self.model = model
-        self.params = {
-            name: p for name, p in model.named_parameters()
-            if p.requires_grad and getattr(p, 'perturbed', True)}
+        self.params = {name: p for name, p in model.named_parameters()
+                       if p.requires_grad and not _is_step_size(p)}
+        self.step_sizes = [name for name, p in model.named_parameters()
+                           if _is_step_size(p)]
         require(self.params, f'{type(model).__name__} has no parameter that '
                 'is trained: name a config that freezes fewer.')
         with torch.no_grad():
@@ -59,6 +66,11 @@ class Objective:
         labels = [_labels_of(call) for call in self.calls]
         self.labels = torch.cat(labels) if all(  # type: ignore[arg-type]
             each is not None for each in labels) else None
+
+    @property
+    def note(self) -> str:
+        """What figures of this loss have to be read with."""
+        return f'{EVAL_MODE} {ESTIMATOR}' if self.step_sizes else EVAL_MODE
 
     def weights(self) -> Weights:
         """The parameters as they are, without their history."""
@@ -152,6 +164,11 @@ class Objective:
         return loss
 
 
+def _is_step_size(p: Tensor) -> bool:
+    """Whether a parameter is a step size of a quantizer."""
+    return hasattr(p, 'keep_valid')
+
+
 def _labels_of(call: Call) -> Tensor | None:
     """The labels of a batch, shape (b, ); None if a sample has not one."""
     args, kwargs = call
@@ -190,6 +207,12 @@ def batches_of(samples: Sequence[Any], size: int,
             for start in range(0, len(samples) - size + 1, size)]
 
 
+def check_file(path: Path) -> None:
+    """Sees whether there is a checkpoint, before anything is computed."""
+    require(path.is_file(), f'There is no checkpoint {path}: name files that '
+            'trainings with this config wrote, such as epoch_2.pth.')
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
     """Loads the weights of a checkpoint, whatever has trained them.
 
@@ -200,8 +223,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         ValueError: If there is no such file, or it is of another model.
     """
-    require(path.is_file(), f'There is no checkpoint {path}: name files that '
-            'trainings with this config wrote, such as epoch_2.pth.')
+    check_file(path)
     try:
         content = torch.load(path, map_location='cpu')
     except UntrustedCheckpointError:

@@ -100,7 +100,7 @@ def tables(result: dict[str, Any]) -> list[Parts]:
 def _legend(settings: dict[str, Any]) -> str:
     text = (
         f'{settings["samples"]} training samples in batches of '
-        f'{settings["batch_size"]}, augmented once. {settings["batchnorm"]} ')
+        f'{settings["batch_size"]}, augmented once. {settings["note"]} ')
     if settings['top']:
         text += 'eigenvalues: the largest of the Hessian. '
     if settings['trace_samples']:

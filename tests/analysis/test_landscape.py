@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from mmengine.config import Config
 
 from ausam_mm.analysis import landscape, landscape_report
 from ausam_mm.analysis.commands import landscape as command
+from ausam_mm.analysis.objective import Objective
+from ausam_mm.tooling.settings import build_model, scope_of
 
 from ..tools.test_tools import PLAIN, ROOT, data, run  # noqa: F401
 from ..toy import batch, build, sample_losses
@@ -94,7 +97,7 @@ def test_a_plane_passes_through_its_center_and_changes_no_weight():
             p += places[4] * directions[0][name] + \
                 places[1] * directions[1][name]
     model.eval()
-    expected = np.mean([float(sample_losses(model, batch(seed, 8)).mean())
+    expected = np.mean([sample_losses(model, batch(seed, 8)).mean().item()
                         for seed in (0, 1)])
     assert found['loss'][1][4] == pytest.approx(expected)
     model.load_state_dict(before)
@@ -112,12 +115,11 @@ def test_a_plane_leaves_the_model_as_it_was():
 
 
 def test_classifiers_have_an_accuracy_and_overflow_is_infinite():
-    from ausam_mm.analysis.objective import Objective
     torch.manual_seed(0)
     model = Scored()
     loss = Objective(model, [labeled()])
     state = landscape.state_of(model)
-    broken = {name: torch.full_like(value, float('inf'))
+    broken = {name: torch.full_like(value, 3e38)
               for name, value in state.items()}
     found = landscape.walk(loss, state, broken, [0., 1.], lambda: None)
     assert found['loss'] == [loss.loss(), float('inf')]
@@ -146,9 +148,7 @@ def test_bad_options_are_refused(monkeypatch):
             (['a.pth'] * 13 + ['--kind', 'plane'], 'name 12 at most')):
         with pytest.raises(ValueError, match=match):
             command.parse_args(['config.py', *options])
-    monkeypatch.setitem(__import__('sys').modules, 'plotly', None)
-    monkeypatch.setitem(__import__('sys').modules, 'plotly.graph_objects',
-                        None)
+    monkeypatch.setitem(sys.modules, 'plotly.graph_objects', None)
     with pytest.raises(ValueError, match='pip install plotly'):
         landscape_report.check_plotly()
 
@@ -163,7 +163,7 @@ def result_of(kind):
         found = dict(name='a', loss=[[3., 2.], [float('inf'), 1.]],
                      accuracy=[[0.1, 0.2], [None, 0.5]])
         places = [-1., 0.]
-    settings = dict(kind=kind, samples=4, batch_size=2, batchnorm='',
+    settings = dict(kind=kind, samples=4, batch_size=2, note='',
                     directions='random')
     return dict(settings=settings, places=places, landscapes=[found] * 2)
 
@@ -184,7 +184,6 @@ def test_pages_and_pictures_are_written(kind, tmp_path):
 
 @pytest.mark.slow
 def test_lines_and_planes_are_drawn_by_the_tool(data, tmp_path):  # noqa: F811
-    from ausam_mm.tooling.settings import build_model, scope_of
     cfg = Config.fromfile(PLAIN)
     cfg.model.backbone.update(base_channels=4, stem_channels=4)
     cfg.model.head.in_channels = 32

@@ -24,9 +24,10 @@ from ausam_mm.analysis.objective import (
     read_samples,
 )
 from ausam_mm.quantization import quantize_model
+from ausam_mm.tooling.settings import build_model, scope_of
 
 from ..runs import Samples, runner
-from ..tools.test_tools import PLAIN, ROOT, data, run  # noqa: F401
+from ..tools.test_tools import PLAIN, POSE, ROOT, data, run  # noqa: F401
 from ..toy import SquaredLoss, batch, build, sample_losses
 
 TOOL = ROOT / 'tools' / 'analyze.py'
@@ -455,3 +456,19 @@ def test_trainings_are_compared_by_the_tool(data, tmp_path):  # noqa: F811
     output = run(TOOL, 'sharpness', PLAIN, files[0], '--samples', 8, cwd=data,
                  ok=False)
     assert 'does not fit the model' in output and 'Traceback' not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('head', ['heatmap', 'simcc'])
+def test_poses_are_measured_by_the_tool(head, data, tmp_path):  # noqa: F811
+    config = POSE / f'{head}_res18-c16_b64_figures-64x64.py'
+    cfg = Config.fromfile(config)
+    with scope_of(cfg):
+        torch.save(build_model(cfg).state_dict(), tmp_path / 'any.pth')
+    run(TOOL, 'sharpness', config, tmp_path / 'any.pth', '--samples', 4,
+        '--batch-size', 2, '--top', 1, '--trace-samples', 2, '--steps', 2,
+        '--m', 2, '--out', tmp_path / 'out', cwd=data)
+    found, = json.loads((tmp_path / 'out' / 'summary.json').read_text())[
+        'checkpoints']
+    assert found['eigenvalues'][0] > 0 < found['trace_error']
+    assert found['m_sharpness']['maximum'] >= found['m_sharpness']['one_step']

@@ -38,7 +38,7 @@ from ..landscape import (
     walk,
 )
 from ..landscape_report import check_plotly, plot, tables, write_page
-from ..objective import EVAL_MODE, Weights
+from ..objective import Weights
 from ..sharpness import eigenvalues, make_hessian
 from .common import at_least_two, config_of, folder_of, progress
 from .weights import Comparison, weights_parser
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> None:
         settings=dict(
             **compared.settings(args), kind=args.kind,
             directions=None if is_line else args.directions,
-            batchnorm=f'{EVAL_MODE} {STATISTICS}' if is_line else EVAL_MODE),
+            note=compared.objective.note + f' {STATISTICS}' * is_line),
         files=list(map(str, args.checkpoints)), places=places,
         landscapes=found)
     out: Path = folder_of(args, 'landscape')

@@ -25,7 +25,7 @@ from ...checks import is_number
 from ...tooling.reports import console, table_of, write_summary
 from ...tooling.runner import loading_as
 from ...tooling.settings import positive, scope_of
-from ..objective import EVAL_MODE, Objective
+from ..objective import Objective
 from ..sharpness import (
     ball_maximum,
     eigenvalues,
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str]) -> None:
         settings=dict(
             **compared.settings(args), rho=rho, steps=args.steps,
             m=args.m if parts else None, top=args.top,
-            trace_samples=args.trace_samples, batchnorm=EVAL_MODE),
+            trace_samples=args.trace_samples, note=compared.objective.note),
         checkpoints=figures, correlations=correlations(figures))
     out = folder_of(args, 'sharpness')
     shown = tables(result)

@@ -12,7 +12,13 @@ from torch import nn
 
 from ...checks import require
 from ...tooling.settings import build_model, positive
-from ..objective import Objective, batches_of, load_weights, read_samples
+from ..objective import (
+    Objective,
+    batches_of,
+    check_file,
+    load_weights,
+    read_samples,
+)
 from .common import (
     at_least_two,
     command_parser,
@@ -51,6 +57,8 @@ class Comparison:
 
     def __init__(self, args: argparse.Namespace, cfg: Config) -> None:
         self.files: list[Path] = args.checkpoints
+        for file in self.files:
+            check_file(file)
         self.names = repeated_names(args.names, self.files)
         numbers = Counter(self.names)
         self.labels = [
