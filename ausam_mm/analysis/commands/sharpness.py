@@ -37,6 +37,9 @@ from ..sharpness_report import correlations, plot_sharpness, tables
 from .common import config_of, folder_of, progress
 from .weights import Comparison, read_results, weights_parser
 
+# Samples of a sub-batch.
+M = 32
+
 
 def none_or_more(text: str) -> int:
     """An integer of at least 0."""
@@ -70,9 +73,9 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
                         '0.05')
     parser.add_argument('--steps', type=positive, default=20,
                         help='steps of the ascent in the ball (20)')
-    parser.add_argument('--m', type=none_or_more, default=32,
-                        help='samples of a sub-batch (32); 0 leaves '
-                        'm-sharpness out')
+    parser.add_argument('--m', type=none_or_more, help='samples of a '
+                        'sub-batch (32, or a batch where that is\nless); 0 '
+                        'leaves m-sharpness out')
     parser.add_argument('--results', type=Path, help='results of the study '
                         'that has trained the checkpoints,\nto compare their '
                         'values with')
@@ -136,6 +139,8 @@ def main(arguments: Sequence[str]) -> None:
     figures: list[dict[str, Any]] = []
     with scope_of(cfg), loading_as(args), progress() as bar:
         compared = Comparison(args, cfg)
+        if args.m is None:
+            args.m = min(M, compared.batch_size)
         parts = compared.parts(args.m) if args.m else []
         if args.top or args.trace_samples:
             make_hessian(compared.objective)  # is there what it needs?
