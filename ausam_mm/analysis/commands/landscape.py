@@ -25,7 +25,7 @@ from typing import Any
 from rich.progress import Progress
 
 from ...checks import require
-from ...tooling.reports import console, table_of, write_summary
+from ...tooling.reports import write_summary
 from ...tooling.runner import loading_as
 from ...tooling.settings import scope_of
 from ..landscape import (
@@ -40,7 +40,7 @@ from ..landscape import (
 from ..landscape_report import check_plotly, plot, tables, write_page
 from ..objective import Weights
 from ..sharpness import eigenvalues, make_hessian
-from .common import at_least_two, config_of, folder_of, progress
+from .common import at_least_two, config_of, folder_of, progress, show
 from .weights import Comparison, weights_parser
 
 # How many planes a page can show: browsers limit the scenes in three
@@ -137,8 +137,5 @@ def main(arguments: Sequence[str]) -> None:
     write_summary(out, parts, ['python', *sys.argv], **result)
     plot(result, out / 'landscape.png')
     write_page(result, out / 'landscape.html')
-    terminal = console()
-    for part in parts:
-        terminal.print(table_of(*part), '')
-    print(f'Written to {out}: summary.md, summary.json, landscape.png, '
-          'landscape.html.')
+    show(parts, out, 'summary.md', 'summary.json', 'landscape.png',
+         'landscape.html')

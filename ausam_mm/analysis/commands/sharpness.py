@@ -22,7 +22,7 @@ from mmengine.config import Config
 from rich.progress import Progress
 
 from ...checks import is_number
-from ...tooling.reports import console, table_of, write_summary
+from ...tooling.reports import write_summary
 from ...tooling.runner import loading_as
 from ...tooling.settings import positive, scope_of
 from ..objective import Objective
@@ -34,7 +34,7 @@ from ..sharpness import (
     make_hessian,
 )
 from ..sharpness_report import correlations, plot_sharpness, tables
-from .common import config_of, folder_of, progress
+from .common import config_of, folder_of, progress, show
 from .weights import Comparison, read_results, weights_parser
 
 # Samples of a sub-batch.
@@ -160,7 +160,4 @@ def main(arguments: Sequence[str]) -> None:
     shown = tables(result)
     write_summary(out, shown, ['python', *sys.argv], **result)
     plot_sharpness(result, out / 'sharpness.png')
-    terminal = console()
-    for part in shown:
-        terminal.print(table_of(*part), '')
-    print(f'Written to {out}: summary.md, summary.json, sharpness.png.')
+    show(shown, out, 'summary.md', 'summary.json', 'sharpness.png')
