@@ -1,5 +1,6 @@
 """Tables and the figure of the sharpness of minima."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from .gradients import rank_correlation
 
 Figures = dict[str, Any]
 
+_COLUMNS = 3
 # From this ratio on a scale is logarithmic.
 _DECADE = 10
 _MEASURES: dict[str, tuple[str, Callable[[Figures], Any]]] = {
@@ -172,10 +174,15 @@ def plot_sharpness(result: dict[str, Any], path: Path) -> None:
     checkpoints = result['checkpoints']
     groups = groups_of(checkpoints)
     measures = values_of(checkpoints)
-    figure = Figure(figsize=(2.4 * len(measures) + 1.6,
-                             1.1 + 0.36 * len(groups)), layout='constrained')
-    axes = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
-    for axis, (measure, values) in zip(axes, measures.items()):
+    columns = min(len(measures), _COLUMNS)
+    rows = math.ceil(len(measures) / columns)
+    figure = Figure(figsize=(2.6 * columns + 1.6,
+                             rows * (0.8 + 0.3 * len(groups))),
+                    layout='constrained')
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axis in grid.flat[len(measures):]:
+        axis.set_axis_off()
+    for axis, (measure, values) in zip(grid.flat, measures.items()):
         for y, (color, places) in enumerate(zip(
                 (f'C{i % 10}' for i in range(len(groups))),
                 groups.values())):
@@ -191,6 +198,7 @@ def plot_sharpness(result: dict[str, Any], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=8)
         axis.set_title(_title(measure), fontsize=9)
-    axes[0].set_yticks(range(len(groups)), list(groups), fontsize=9)
-    axes[0].set_ylim(len(groups) - 0.5, -0.5)
+    for axis in grid[:, 0]:
+        axis.set_yticks(range(len(groups)), list(groups), fontsize=9)
+        axis.set_ylim(len(groups) - 0.5, -0.5)
     figure.savefig(path, dpi=100)
