@@ -25,7 +25,7 @@ _MEASURES: dict[str, tuple[str, Callable[[Figures], Any]]] = {
     'trace': ('trace', lambda one: one.get('trace')),
     'one_step': ('one\nstep', lambda one: one['one_step']),
     'maximum': ('in the\nball', lambda one: one['maximum']),
-    'm_sharpness': ('m-sharp-\nness', lambda one: one.get(
+    'm_sharpness': ('sharpness\nof m', lambda one: one.get(
         'm_sharpness', {}).get('maximum')),
 }
 
@@ -113,7 +113,7 @@ def _legend(settings: dict[str, Any]) -> str:
         f'and the largest found in {settings["steps"]} steps within rho = '
         f'{settings["rho"]:g}.')
     if settings['m']:
-        text += (' m-sharpness: the mean of the latter over sub-batches of '
+        text += (' sharpness of m: the mean of the latter over sub-batches of '
                  f'{settings["m"]} samples.')
     return text
 
@@ -161,7 +161,7 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def _title(measure: str) -> str:
-    return _MEASURES[measure][0].replace('-\n', '').replace('\n', ' ')
+    return _MEASURES[measure][0].replace('\n', ' ')
 
 
 def plot_sharpness(result: dict[str, Any], path: Path) -> None:
