@@ -6,12 +6,16 @@ suspects: samples by how likely their annotation is wrong, as a list for other
 tools.
 gradients: what the scores of samples say of their gradients, and how near
 sampled gradients come to those of full batches.
+sharpness: how sharp the minima are that trainings have found: eigenvalues and
+trace of the Hessian, SAM's sharpness and m-sharpness.
+landscape: the loss along the line between checkpoints, and on planes around
+them.
 """
 
 import argparse
 from importlib import import_module
 
-COMMANDS = ('scores', 'suspects', 'gradients')
+COMMANDS = ('scores', 'suspects', 'gradients', 'sharpness', 'landscape')
 
 
 def main() -> None:

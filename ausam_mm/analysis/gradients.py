@@ -233,9 +233,15 @@ def look(method: AUSAM, model: nn.Module, batch: Batch,
                 method.history.means(batch.keys), scalar_products(rows))
 
 
-def call_of(model: Any, data: Any) -> Call:
-    """The arguments with which a model computes the losses of a batch."""
-    inputs = model.data_preprocessor(data, True)
+def call_of(model: Any, data: Any, training: bool = True) -> Call:
+    """The arguments with which a model computes the losses of a batch.
+
+    Args:
+        model (BaseModel): The model.
+        data (Any): What the data loader returns.
+        training (bool): Whether batch augmentations are on. Defaults to True.
+    """
+    inputs = model.data_preprocessor(data, training)
     if isinstance(inputs, dict):
         return (), dict(inputs, mode='loss')
     return tuple(inputs), dict(mode='loss')

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from ..tooling.plots import label_logarithmic
 from ..tooling.reports import Parts, Row
 from .selections import WAYS
 
@@ -105,7 +104,7 @@ def plot_scatter(checkpoints: list[dict[str, Any]],
             axis.set_xscale('log')
             axis.set_yscale('log')
             for scale in (axis.xaxis, axis.yaxis):
-                _label(scale)
+                label_logarithmic(scale)
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=8)
             rank = _correlation(one['correlation'][key]) or 'none'
@@ -165,13 +164,6 @@ def _plot_measure(axis: Axes, checkpoints: Sequence[dict[str, Any]],
                       label='uniform, by chance')
     if measure in ('bias', 'variance'):
         axis.set_yscale('log')
-        _label(axis.yaxis)
+        label_logarithmic(axis.yaxis)
     axis.grid(alpha=0.3)
     axis.tick_params(labelsize=8)
-
-
-def _label(scale: Axis) -> None:
-    """Numbers such as 0.1, 0.2, 0.5, 1 on a logarithmic scale."""
-    scale.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
-    scale.set_major_formatter(FormatStrFormatter('%g'))
-    scale.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""The figure of the tools that time settings side by side."""
+"""What the figures of tools have in common."""
 
 import textwrap
 from collections.abc import Callable
@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+
+def label_logarithmic(scale: Axis) -> None:
+    """Numbers such as 0.1, 0.2, 0.5, 1 on a logarithmic scale."""
+    scale.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    scale.set_major_formatter(FormatStrFormatter('%g'))
+    scale.set_minor_formatter(NullFormatter())
 
 
 def plot_ratios(results: list[dict[str, Any]], path: Path, label: str,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.data import DataLoader
 
+from ...tooling.reports import Parts, console, table_of
 from ...tooling.runner import add_trust, read_config, set_dataloader_defaults
 from ...tooling.settings import make_loader, merge, positive, usable
 from ..samples import Samples, find_samples
@@ -83,6 +84,14 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 def progress() -> Progress:
     """A progress bar beside the output."""
     return Progress(console=Console(stderr=True))
+
+
+def show(parts: Sequence[Parts], out: Path, *files: str) -> None:
+    """Prints tables, and what else is in the folder of the results."""
+    terminal = console()
+    for part in parts:
+        terminal.print(table_of(*part), '')
+    print(f'Written to {out}: {", ".join(files)}.')
 
 
 def training_loader(cfg: Config, seed: int) -> tuple[DataLoader[Any], bool]:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from ...tooling.reports import console, table_of, write_summary
+from ...tooling.reports import write_summary
 from ...tooling.runner import loading_as
 from ...tooling.settings import build_model, scope_of
 from ..gradients import (
@@ -39,6 +39,7 @@ from .common import (
     folder_of,
     names_of,
     progress,
+    show,
     training_loader,
 )
 
@@ -106,9 +107,5 @@ def main(arguments: Sequence[str]) -> None:
         indices=indices, wrong=wrong, checkpoints=of_samples)) + '\n')
     plot_scatter(figures, of_samples, wrong, out / 'scatter.png')
     plot_selections(result, out / 'selections.png')
-    terminal = console()
-    for part in parts:
-        terminal.print(table_of(*part), '')
-    print(f'Written to {out}: summary.md, summary.json, samples.json, '
-          'scatter.png, selections.png.')
-
+    show(parts, out, 'summary.md', 'summary.json', 'samples.json',
+         'scatter.png', 'selections.png')
