@@ -22,3 +22,8 @@ def methods(**changed):
         'uniform (0.5)': dict(optim_wrapper=dict(
             ausam, alpha=0.5, scores='uniform')),
     }
+
+
+# The published speed, the cost of SGD, and whether scores help.
+COMPARISONS = [('AUSAM (0.6)', 'SAM'), ('AUSAM (0.5)', 'SGD'),
+               ('AUSAM (0.5)', 'uniform (0.5)')]

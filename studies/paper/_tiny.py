@@ -1,6 +1,12 @@
 """Smaller forms of the tables: few images, epochs and channels."""
 
 
+def scale(case, options, **changed):
+    """The scale ``tiny``: one network, one seed."""
+    return dict(tiny=dict(
+        cases=(case, ), seeds=(0, ), options=options, **changed))
+
+
 def schedule(epochs):
     """Options of a training that is shorter."""
     return {'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': 1,

@@ -5,6 +5,7 @@ tools/dataset_converters/lspet.py SOURCE
 """
 
 import _methods
+import _tiny
 
 question = (
     'Poses of MPII by SimCC, ResNet-50 and ResNet-18, 210 epochs: does AUSAM '
@@ -27,16 +28,14 @@ seeds = (0, 1, 2)
 num_samples = 22_246
 
 metric = 'PCK'
-comparisons = [('AUSAM (0.6)', 'SAM'), ('AUSAM (0.5)', 'SGD'),
-               ('AUSAM (0.5)', 'uniform (0.5)')]
+comparisons = _methods.COMPARISONS
 # Other data: 14 joints, and PCK by the torso, between 0 and 1.
-scales = dict(tiny=dict(
-    cases=('ResNet-50, SGD', ), seeds=(0, ), factor=100., options={
-        'config': '../../configs/pose/lspet/simcc_res18_b32_lspet-128x96.py',
-        'model.backbone.base_channels': 8,
-        'model.backbone.stem_channels': 8,
-        'model.head.in_channels': 64,
-        'model.head.deconv_out_channels': (16, 16, 16),
-        'train_dataloader.dataset.indices': 200,
-        'val_dataloader.dataset.indices': 100,
-        'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1}))
+scales = _tiny.scale('ResNet-50, SGD', {
+    'config': '../../configs/pose/lspet/simcc_res18_b32_lspet-128x96.py',
+    'model.backbone.base_channels': 8,
+    'model.backbone.stem_channels': 8,
+    'model.head.in_channels': 64,
+    'model.head.deconv_out_channels': (16, 16, 16),
+    'train_dataloader.dataset.indices': 200,
+    'val_dataloader.dataset.indices': 100,
+    'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1}, factor=100.)

@@ -31,9 +31,6 @@ seeds = (0, 1, 2)
 num_samples = 50_000
 
 metric = 'accuracy/top1'
-comparisons = [('AUSAM (0.6)', 'SAM'), ('AUSAM (0.5)', 'SGD'),
-               ('AUSAM (0.5)', 'uniform (0.5)')]
-scales = dict(tiny=dict(
-    cases=('ResNet-18, W4A4', ), seeds=(0, ), options={
-        **_tiny.classifier(10, model='model.architecture'),
-        'load_from': None}))
+comparisons = _methods.COMPARISONS
+scales = _tiny.scale('ResNet-18, W4A4', {
+    **_tiny.classifier(10, model='model.architecture'), 'load_from': None})

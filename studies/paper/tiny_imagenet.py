@@ -25,8 +25,6 @@ seeds = (0, 1, 2)
 num_samples = 100_000
 
 metric = 'accuracy/top1'
-comparisons = [('AUSAM (0.6)', 'SAM'), ('AUSAM (0.5)', 'SGD'),
-               ('AUSAM (0.5)', 'uniform (0.5)')]
-scales = dict(tiny=dict(
-    cases=('ResNet-18', ), seeds=(0, ),
-    options=_tiny.classifier(20, 64, 'data/tiny_imagenet')))
+comparisons = _methods.COMPARISONS
+scales = _tiny.scale(
+    'ResNet-18', _tiny.classifier(20, 64, 'data/tiny_imagenet'))
