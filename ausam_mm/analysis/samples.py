@@ -218,10 +218,17 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def find_table(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The state of the ADLP table in a checkpoint; empty if it has none."""
+def find_table(checkpoint: dict[str, Any],
+               name: str = 'history') -> dict[str, Tensor]:
+    """The state of a table in a checkpoint; empty if it has none.
+
+    Args:
+        checkpoint (dict): What a training wrote.
+        name (str): 'history', the scores, or 'losses', those that AUSAM has
+            with ``keep_losses``. Defaults to 'history'.
+    """
     state = checkpoint.get('optimizer', {})
-    table: dict[str, Tensor] = state.get(STATE, {}).get('history', {}) \
+    table: dict[str, Tensor] = state.get(STATE, {}).get(name, {}) \
         if isinstance(state, dict) else {}
     return table if len(table.get('keys', ())) else {}
 
@@ -248,6 +255,22 @@ def history_in(checkpoint: dict[str, Any], path: Path) -> SampleHistory:
     history = SampleHistory()
     history.load_state_dict(table_in(checkpoint, path))
     return history
+
+
+def kept_losses(checkpoint: dict[str, Any],
+                samples: Samples) -> Tensor | None:
+    """The losses that AUSAM has kept of samples, shape (n, ), float64.
+
+    Returns:
+        Tensor, optional: NaN for samples without one; None if it has kept
+        none.
+    """
+    table = find_table(checkpoint, 'losses')
+    if not table:
+        return None
+    history = SampleHistory()
+    history.load_state_dict(table)
+    return history.means(samples.keys)
 
 
 def require_known(number: int) -> None:

@@ -21,14 +21,13 @@ CLEANLAB: dict[str, dict[str, Any]] = {
 }
 
 
-def rankings_of(name: str, scores: Tensor | None,
+def rankings_of(tables: dict[str, Tensor],
                 evaluation: Evaluation | None) -> dict[str, Tensor]:
     """What can rank the samples; the higher, the more suspicious.
 
     Args:
-        name (str): What the scores of the table are.
-        scores (Tensor, optional): Those of the samples, shape (n, ), None if
-            the training had none.
+        tables (dict[str, Tensor]): What the training has kept of the
+            samples, such as ADLP, by its name, each (n, ).
         evaluation (Evaluation, optional): What the model makes of the
             samples, None without an evaluation.
 
@@ -45,9 +44,7 @@ def rankings_of(name: str, scores: Tensor | None,
         exchanged = found['distance'] - evaluation.exchanged
         if bool(exchanged.isfinite().any()):
             found['left-right'] = exchanged
-    if scores is not None:
-        found = {name: scores, **found}
-    return found
+    return {**tables, **found}
 
 
 def measure(wrong: Tensor, ranking: Tensor, first: int) -> dict[str, float]:

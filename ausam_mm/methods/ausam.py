@@ -96,6 +96,10 @@ class AUSAM(TwoPassOptimWrapper):
             multiplied with each time the sample is used again, in (0, 1]:
             with 0.9 the last ten have two thirds of the weight. Defaults to
             1., for the paper's plain mean.
+        keep_losses (str, optional): 'last' or 'mean': what is kept of each
+            sample's losses in the first passes, beside its ADLP, at as many
+            bytes. It changes nothing in the training: tools/analyze.py
+            suspects ranks by it. It needs scores='adlp'. Defaults to None.
         max_samples (int, optional): The most samples whose scores are kept,
             at up to 80 bytes of memory each; the oldest go first. For
             streams, whose samples do not come again. Defaults to None, for
@@ -143,6 +147,7 @@ class AUSAM(TwoPassOptimWrapper):
                  scores: str = 'adlp',
                  favor: str = 'high',
                  decay: float = 1.,
+                 keep_losses: str | None = None,
                  max_samples: int | None = None,
                  seed: int | None = None,
                  **kwargs: Any) -> None:
@@ -167,7 +172,15 @@ class AUSAM(TwoPassOptimWrapper):
         require(
             scores != 'uniform' or favor == 'high',
             "scores='uniform' favors no sample: leave favor out.")
+        require_choice('keep_losses', keep_losses, None, 'last', 'mean')
+        require(
+            keep_losses is None or scores == 'adlp',
+            f"keep_losses={keep_losses!r} is for scores='adlp': with 'loss' "
+            'the last losses are kept, with the others no sample is '
+            'recognized. Leave it out.')
         self.history = SampleHistory(max_samples, decay)
+        self.keep_losses = keep_losses
+        self.losses = SampleHistory(max_samples) if keep_losses else None
         require(
             scores == 'adlp' or decay == 1,
             f"decay={decay!r} is for the mean of scores='adlp', and "
@@ -345,15 +358,20 @@ class AUSAM(TwoPassOptimWrapper):
         if not self.keeps_scores:  # no sample is recognized
             seen, values = seen[:0], values[:0]
         keys, total = selection.keys[seen], selection.size
+        more = [] if self.losses is None else [losses.view(torch.int64)]
         if self.batch_sampler is not None:
-            total, keys, values, origins = gather_observations(
-                keys, values, selection.origins[seen], offered=total)
+            total, keys, values, origins, *more = gather_observations(
+                keys, values, selection.origins[seen], *more, offered=total)
             self.batch_sampler.learn(origins, keys)
         elif self.keeps_scores:
-            total, keys, values = gather_observations(
-                keys, values, offered=total)
+            total, keys, values, *more = gather_observations(
+                keys, values, *more, offered=total)
         self.samples_seen += total
         self._learn(keys, values)
+        if self.losses is not None:
+            keep = self.losses.replace if self.keep_losses == 'last' \
+                else self.losses.update
+            keep(keys, more[0].view(torch.float64))
 
     def _learn(self, keys: Tensor, values: Tensor) -> None:
         """Puts the observations of all processes into the table."""
@@ -489,6 +507,8 @@ class AUSAM(TwoPassOptimWrapper):
             super().method_state(),
             history=self.history.state_dict(),
             seed=self.seed)
+        if self.losses is not None:
+            state['losses'] = self.losses.state_dict()
         if self.batch_sampler is not None:
             state['batch_sampler'] = self.batch_sampler.state_dict()
         return state
@@ -503,4 +523,6 @@ class AUSAM(TwoPassOptimWrapper):
             self.history.load_state_dict(state['history'])
             self.seed = state['seed']
             self.samples_repeat = state.get('samples_repeat', True)
+        if self.losses is not None and 'losses' in state:
+            self.losses.load_state_dict(state['losses'])
         self._batch_sampler_state = state.get('batch_sampler')

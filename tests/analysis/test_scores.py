@@ -250,7 +250,8 @@ def training(data, tmp_path_factory):  # noqa: F811
         '--cfg-options', 'train_cfg.max_epochs=3',
         'default_hooks.checkpoint.interval=1',
         'default_hooks.checkpoint.max_keep_ckpts=3',
-        'optim_wrapper.ramp_epochs=1', 'model.backbone.base_channels=4',
+        'optim_wrapper.ramp_epochs=1', 'optim_wrapper.keep_losses=mean',
+        'model.backbone.base_channels=4',
         'model.backbone.stem_channels=4', 'model.head.in_channels=32',
         'train_dataloader.dataset.dataset.indices=64', cwd=data)
     return folder / 'training'

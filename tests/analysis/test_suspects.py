@@ -99,7 +99,7 @@ def classes(number=40, count=4):
 
 def test_the_loss_ranks_as_the_default_of_cleanlab():
     one = classes()
-    found = rankings_of('ADLP', torch.arange(40.).double(), one)
+    found = rankings_of(dict(ADLP=torch.arange(40.).double()), one)
     assert [*found] == ['ADLP', 'loss', 'cleanlab, margin',
                         'cleanlab, adjusted', 'cleanlab, entropy']
     torch.testing.assert_close(found['loss'], nn.functional.cross_entropy(
@@ -118,8 +118,8 @@ def test_the_loss_ranks_as_the_default_of_cleanlab():
 def test_without_cleanlab_and_without_a_table(monkeypatch):
     monkeypatch.setattr('ausam_mm.analysis.suspects.find_spec',
                         lambda name: None)
-    assert [*rankings_of('ADLP', None, classes())] == ['loss']
-    assert [*rankings_of('last loss', torch.ones(3), None)] == ['last loss']
+    assert [*rankings_of({}, classes())] == ['loss']
+    assert [*rankings_of({'last loss': torch.ones(3)}, None)] == ['last loss']
     with pytest.raises(ValueError, match='pip install scikit-learn'):
         curve(torch.tensor([True]), torch.tensor([1.]))
 
@@ -190,7 +190,7 @@ def test_distances_of_poses_by_hand():
     assert found.exchanged[:2].tolist() == pytest.approx(
         [10 / 3 / 40, 10 / 2 / 40])
     assert math.isnan(found.distances[2]) and math.isnan(found.exchanged[3])
-    ranking = rankings_of('ADLP', None, found)
+    ranking = rankings_of({}, found)
     assert [*ranking] == ['distance', 'left-right']
     assert order_of(ranking['left-right'])[0] == 0
     assert order_of(ranking['distance'])[-1] == 2
@@ -281,7 +281,7 @@ def test_the_tool_ranks_a_training(
         'checkpoints']
     by = {row['ranking']: row for row in found['rankings']}
     assert by['loss']['recall'] == sum(wrong[:26]) / 26
-    for name in ('ADLP', 'loss'):
+    for name in ('ADLP', 'mean loss', 'loss'):
         assert by[name]['average_precision'] == pytest.approx(
             average_precision(wrong, [float(row[name]) for row in rows]),
             abs=0.02)  # six digits make ties
@@ -294,6 +294,10 @@ def test_the_tool_ranks_a_training(
                   '--no-evaluation', '--cfg-options',
                   'model.type=NoSuchModel'])
     output = capsys.readouterr().out
-    assert 'ranked by ADLP' in output and 'loss' not in output
+    assert 'ranked by mean loss' in output and 'cleanlab' not in output
+    command.main([str(config), str(path), '--out', str(tmp_path / 'table'),
+                  '--no-evaluation', '--by', 'ADLP', '--cfg-options',
+                  'model.type=NoSuchModel'])
+    assert 'ranked by ADLP' in capsys.readouterr().out
     with pytest.raises(ValueError, match='take one of'):
         command.main([str(config), str(path), '--by', 'taste'])

@@ -252,6 +252,48 @@ def test_scores_of_losses_select_the_highest_or_lowest_last_losses(favor):
         favor == 'high')
 
 
+@pytest.mark.parametrize('kept', ['last', 'mean'])
+def test_kept_losses_are_those_of_the_first_passes_and_change_nothing(kept):
+    options = dict(type='AUSAM', alpha=(0.25, 0.75), warmup_iters=1,
+                   ramp_iters=0)
+    model, plain = build(), build()
+    wrapper = wrap(model, keep_losses=kept, **options)
+    without = wrap(plain, **options)
+    selections = record_selections(wrapper)
+    seen = [[] for _ in range(16)]
+    for _ in range(6):  # always the same 16 samples
+        at_w = sample_losses(model, batch()).detach().double()
+        model.train_step(batch(), wrapper)
+        plain.train_step(batch(), without)
+        for i in selections[-1].ascent.tolist():
+            seen[i].append(float(at_w[i]))
+    expected = [losses[-1] if kept == 'last' else sum(losses) / len(losses)
+                for losses in seen]
+    keys = torch.arange(16)
+    torch.testing.assert_close(wrapper.losses.means(keys), torch.tensor(
+        expected, dtype=torch.float64), rtol=1e-5, atol=0)
+    assert len({len(losses) for losses in seen}) > 1
+    for p, q in zip(model.parameters(), plain.parameters()):
+        assert torch.equal(p, q)
+
+    again = wrap(build(), keep_losses=kept, **options)
+    again.load_state_dict(wrapper.state_dict())
+    assert torch.equal(again.losses.means(keys), wrapper.losses.means(keys))
+    # Checkpoints are interchangeable with those of trainings without it.
+    without.load_state_dict(wrapper.state_dict())
+    again.load_state_dict(without.state_dict())
+    assert torch.equal(again.losses.means(keys), wrapper.losses.means(keys))
+
+
+@pytest.mark.parametrize('options,message', [
+    (dict(keep_losses='all'), "keep_losses='all' is unknown"),
+    (dict(keep_losses='last', scores='loss'), "is for scores='adlp'"),
+    (dict(keep_losses='mean', scores='uniform'), "is for scores='adlp'")])
+def test_losses_that_cannot_be_kept_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        wrap(build(), type='AUSAM', **options)
+
+
 @pytest.mark.parametrize('favor', ['high', 'low'])
 def test_samples_are_drawn_in_proportion_to_a_decaying_mean_of_dlp(
         favor, monkeypatch):

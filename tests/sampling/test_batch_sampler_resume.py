@@ -120,8 +120,8 @@ def in_a_process(folder, options):
 
 def test_processes_select_equally_many_and_share_the_history(tmp_path):
     whole, _, resumed = zip(*launch(in_a_process, 2, tmp_path, dict(
-        wrapper=SYSTEMATIC, size=44, checkpoints_by_epoch=False,
-        exact=True, loader=WORKERS['one'])))
+        wrapper=dict(SYSTEMATIC, keep_losses='last'), size=44,
+        checkpoints_by_epoch=False, exact=True, loader=WORKERS['one'])))
     one, two = whole
     assert_same(one['weights'], two['weights'])
     assert_same(one['wrapper'], two['wrapper'])
@@ -129,7 +129,8 @@ def test_processes_select_equally_many_and_share_the_history(tmp_path):
     loaded = [[seen['loaded'] for seen in run['seen']] for run in whole]
     assert loaded[0] == loaded[1] == [8, 8, 6] + [6, 6, 4] * 3
     assert [a['keys'] for a in one['seen']] != [b['keys'] for b in two['seen']]
-    assert len(one['wrapper']['history']['keys']) == 44
+    for table in ('history', 'losses'):
+        assert len(one['wrapper'][table]['keys']) == 44
     assert sorted(one['wrapper']['batch_sampler']['keys'].tolist()) == \
         list(range(44))
     for before, after in zip(whole, resumed):

@@ -38,6 +38,7 @@ from ..samples import (
     Samples,
     find_table,
     history_in,
+    kept_losses,
     open_checkpoint,
     table_in,
 )
@@ -64,8 +65,8 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--by', metavar='RANKING',
                         help='what ranks the list: ADLP, loss, ... as in the '
                         'table;\nthe default is the loss, for poses '
-                        "left-right, and without\nevaluation the table's "
-                        'scores')
+                        'left-right, and without\nevaluation the kept '
+                        'losses, or else the scores')
     parser.add_argument('--first', type=positive, help='samples that are '
                         'looked at, for precision and found;\nthe default is '
                         'the number of wrong labels')
@@ -121,14 +122,17 @@ def find(args: argparse.Namespace, cfg: Config, names: Sequence[str]) -> Found:
                                     total=len(samples))
                 found.evaluation = evaluate(model, batches,
                                             partial(bar.advance, task))
-        scores = None
+        tables = {}
         if find_table(checkpoint):
-            scores = scores_of(samples, history_in(checkpoint, path)).values
+            tables[name_of_scores(cfg)] = scores_of(
+                samples, history_in(checkpoint, path)).values
         else:
             found.notes.append(f'{name} has no ADLP table: its evaluation '
                                'alone ranks.')
-        found.rankings.append(rankings_of(name_of_scores(cfg), scores,
-                                          found.evaluation))
+        losses = kept_losses(checkpoint, samples)
+        if losses is not None:
+            tables[f'{cfg.optim_wrapper.keep_losses} loss'] = losses
+        found.rankings.append(rankings_of(tables, found.evaluation))
     return found
 
 
@@ -190,7 +194,8 @@ def choose(by: str | None, rankings: dict[str, Tensor]) -> str:
     """
     names = {name.lower(): name for name in rankings}
     if by is None:
-        by = next((name for name in ('loss', 'left-right', 'distance')
+        by = next((name for name in ('loss', 'left-right', 'distance',
+                                     'mean loss', 'last loss')
                    if name in names), next(iter(names)))
     require(by.lower() in names, f'--by {by} is no ranking here: take one of '
             f'{", ".join(map(repr, rankings))}.')
