@@ -287,7 +287,8 @@ def test_the_tool_ranks_a_training(
             abs=0.02)  # six digits make ties
     assert len(json.loads((tmp_path / 'out' / 'label_studio.json'
                            ).read_text())) == 5
-    assert (tmp_path / 'out' / 'curves.png').stat().st_size > 1000
+    for name in ('curves.png', 'gallery.png'):
+        assert (tmp_path / 'out' / name).stat().st_size > 1000
     # The table alone: neither the model nor an image.
     monkeypatch.chdir(data)
     command.main([str(config), str(path), '--out', str(tmp_path / 'table'),
@@ -299,5 +300,6 @@ def test_the_tool_ranks_a_training(
                   '--no-evaluation', '--by', 'ADLP', '--cfg-options',
                   'model.type=NoSuchModel'])
     assert 'ranked by ADLP' in capsys.readouterr().out
+    assert not (tmp_path / 'table' / 'gallery.png').exists()
     with pytest.raises(ValueError, match='take one of'):
         command.main([str(config), str(path), '--by', 'taste'])

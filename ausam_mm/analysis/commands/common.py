@@ -49,6 +49,17 @@ def command_parser(doc: str, name: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_show_number(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds ``--show-number``: how many images are drawn.
+
+    Args:
+        parser (ArgumentParser): The parser.
+        what (str): Which images, for the help.
+    """
+    parser.add_argument('--show-number', '-n', type=not_negative, default=12,
+                        help=f'{what} (12); 0 for none')
+
+
 def config_of(args: argparse.Namespace) -> Config:
     """The config, with the options of the command line."""
     cfg = read_config(args.config)

@@ -34,21 +34,20 @@ from ..scores import Scores, compare, extremes, scores_of, summarize
 from ..scores_report import plot_gallery, plot_scores, tables
 from .common import (
     LOADED,
+    add_show_number,
     command_parser,
     config_of,
     folder_of,
     name_of_scores,
     names_of,
-    not_negative,
     read_samples,
 )
 
 
 def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_parser(str(__doc__), 'scores')
-    parser.add_argument('--show-number', '-n', type=not_negative, default=12,
-                        help='images with the highest, and with the lowest\n'
-                        'scores (12); 0 for none')
+    add_show_number(
+        parser, 'images with the highest, and with the lowest\nscores')
     return parser.parse_args(arguments)
 
 

@@ -11,20 +11,21 @@ heart does not doubt them.
 With LabelNoise or KeypointNoise: how many of the wrong labels each finds.
 
 It writes tables (summary.md), all figures as JSON (summary.json), the list
-(suspects.csv) and its start for FiftyOne (fiftyone/) and Label Studio
-(label_studio.json), and with wrong labels that are known curves.png.
+(suspects.csv), its start as images (gallery.png), for FiftyOne (fiftyone/) and
+for Label Studio (label_studio.json), and with wrong labels that are known
+curves.png.
 """
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import set_random_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from ...checks import require
@@ -33,7 +34,7 @@ from ...tooling.runner import loading_as
 from ...tooling.settings import positive, scope_of
 from ..evaluation import AUGMENTED, Evaluation, evaluate, evaluation_dataset
 from ..export import Suspect, write_csv, write_fiftyone, write_label_studio
-from ..gallery import load_model
+from ..gallery import gallery_of, load_model
 from ..samples import (
     Samples,
     find_table,
@@ -43,10 +44,12 @@ from ..samples import (
     table_in,
 )
 from ..scores import scores_of
+from ..scores_report import plot_gallery
 from ..suspects import measure, order_of, rankings_of
 from ..suspects_report import plot_curves, tables
 from .common import (
     LOADED,
+    add_show_number,
     command_parser,
     config_of,
     folder_of,
@@ -70,6 +73,8 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--first', type=positive, help='samples that are '
                         'looked at, for precision and found;\nthe default is '
                         'the number of wrong labels')
+    add_show_number(parser, 'images of the first of the list, where there is '
+                    'an\nevaluation')
     parser.add_argument('--export', type=positive, default=1000,
                         metavar='NUMBER', help='samples for FiftyOne and '
                         'Label Studio (1000)')
@@ -84,14 +89,19 @@ class Found:
 
     Attributes:
         samples (Samples): The samples.
+        collate (Callable): What makes a batch of them.
         rankings (list[dict]): At each checkpoint, by name.
         evaluation (Evaluation, optional): That of the last checkpoint.
+        model (Module, optional): That of the last checkpoint, None without
+            an evaluation.
         keypoints (list[str]): Names of keypoints, for poses.
         notes (list[str]): What to say of it.
     """
     samples: Samples
+    collate: Callable[[list[Any]], Any]
     rankings: list[dict[str, Tensor]]
     evaluation: Evaluation | None
+    model: nn.Module | None
     keypoints: list[str]
     notes: list[str]
 
@@ -103,7 +113,8 @@ def find(args: argparse.Namespace, cfg: Config, names: Sequence[str]) -> Found:
         for checkpoint, path in zip(opened, args.checkpoints):
             table_in(checkpoint, path)
     samples, collate = read_samples(args, cfg)
-    found = Found(samples, [], None, [], [LOADED] * samples.loaded)
+    found = Found(samples, collate, [], None, None, [],
+                  [LOADED] * samples.loaded)
     batches: Iterable[Any] = ()
     if not args.no_evaluation:
         dataset, validation = evaluation_dataset(cfg)
@@ -115,12 +126,12 @@ def find(args: argparse.Namespace, cfg: Config, names: Sequence[str]) -> Found:
             num_workers=cfg.train_dataloader.get('num_workers', 0))
     for name, checkpoint, path in zip(names, opened, args.checkpoints):
         if not args.no_evaluation:
-            model = load_model(cfg, checkpoint, path).to(args.device)
+            found.model = load_model(cfg, checkpoint, path).to(args.device)
             set_random_seed(args.seed)
             with progress() as bar:
                 task = bar.add_task(f'evaluation of {name}',
                                     total=len(samples))
-                found.evaluation = evaluate(model, batches,
+                found.evaluation = evaluate(found.model, batches,
                                             partial(bar.advance, task))
         tables = {}
         if find_table(checkpoint):
@@ -142,9 +153,12 @@ def main(arguments: Sequence[str]) -> None:
     names = names_of(args.checkpoints)
     with scope_of(cfg), loading_as(args):
         found = find(args, cfg, names)
-    samples, last = found.samples, found.rankings[-1]
-    by = choose(args.by, last)
-    order, wrong = order_of(last[by]), samples.wrong
+        samples, last = found.samples, found.rankings[-1]
+        by = choose(args.by, last)
+        order, wrong = order_of(last[by]), samples.wrong
+        images = [] if found.model is None or not args.show_number else \
+            gallery_of(cfg, found.model, samples, order[:args.show_number],
+                       found.collate, args.seed)[0]
     first = min(args.first or (1 if wrong is None else int(wrong.sum())),
                 len(samples))
     start = [*suspects_of(found, order[:args.export])]
@@ -175,6 +189,10 @@ def main(arguments: Sequence[str]) -> None:
     else:
         found.notes.append('The samples have no files of their own: there is '
                            'no list for FiftyOne and Label Studio.')
+    if images:
+        plot_gallery({f'Most suspicious by {by}, {names[-1]}': images},
+                     out / 'gallery.png')
+        files.append('gallery.png')
     if wrong is not None:
         plot_curves(wrong, last, out / 'curves.png')
         files.append('curves.png')
