@@ -29,11 +29,10 @@ class ScoreHook(Hook):
     """Shows AUSAM's scores in every backend of MMEngine's visualizer.
 
     At an interval it writes quantiles of the scores and of how often samples
-    were used (``scores/...``), a histogram of both (``score_histogram``) and
-    the images of the samples that were used most often (``most_used``), with
-    a red frame where LabelNoise or KeypointNoise made a label wrong. So
-    TensorBoard, W&B, MLflow and Aim show them. It changes nothing in the
-    training.
+    were used (``scores/...``), a histogram of both, and the images of the
+    samples that were used most often, with a red frame where LabelNoise or
+    KeypointNoise made a label wrong. So TensorBoard, W&B, MLflow and Aim show
+    them. It changes nothing in the training.
 
     The images are those of the training data by the pipeline of the
     validation, as ``tools/analyze.py scores`` draws them.
@@ -153,11 +152,12 @@ class ScoreHook(Hook):
             'scores/used_max': int(counts.max())})
         visualizer.add_scalars(scalars, step=step)
         from ..analysis.scores_report import draw_histograms
-        visualizer.add_image('score_histogram', draw_histograms(
+        # MLflow wants the name of a file.
+        visualizer.add_image('score_histogram.png', draw_histograms(
             scores, counts, f'step {step}'), step)
         if self._drawer is not None:
             with _unchanged_randomness():
-                visualizer.add_image('most_used', self._gallery(
+                visualizer.add_image('most_used.png', self._gallery(
                     wrapper, step), step)
 
     def _gallery(self, wrapper: AUSAM, step: int) -> 'Image':

@@ -58,11 +58,11 @@ def test_scalars_are_those_of_the_table_and_the_training_is_the_same(tmp_path):
     events.Reload()
     assert events.Scalars('scores/median')[1].value == pytest.approx(
         np.median(means), rel=1e-5)
-    assert [image.step for image in events.Images('score_histogram')] == [
+    assert [image.step for image in events.Images('score_histogram.png')] == [
         6, 12]
     pictures = sorted(tmp_path.glob('hooked/*/vis_data/vis_image/*.png'))
     assert [path.name for path in pictures] == [
-        'score_histogram_12.png', 'score_histogram_6.png']
+        'score_histogram.png_12.png', 'score_histogram.png_6.png']
     assert cv2.imread(str(pictures[0])).std() > 10  # something is drawn
 
 
@@ -123,9 +123,9 @@ def test_images_are_the_most_used_and_change_no_training(
     hooked = train('hooked', dict(type='ScoreHook', number=6))
     for name, value in plain.model.state_dict().items():
         assert torch.equal(hooked.model.state_dict()[name], value), name
-    pictures = sorted((tmp_path / 'hooked').rglob('most_used_*.png'))
+    pictures = sorted((tmp_path / 'hooked').rglob('most_used.png_*.png'))
     assert [path.name for path in pictures] == [
-        f'most_used_{step}.png' for step in (12, 4, 8)]
+        f'most_used.png_{step}.png' for step in (12, 4, 8)]
     red = [((image := cv2.imread(str(path)))[..., 2] > 250) & (
         image[..., :2].max(-1) < 5) for path in pictures]
     assert max(mask.sum() for mask in red) > 500  # frames of wrong labels
