@@ -59,8 +59,8 @@ reading = (
     'usual options SGD gains by its own; training twice as long makes it '
     'worse. The options of 40 % fail with 60 % wrong labels, those of SGD '
     'first (one seed). Selected in the loader, the same samples take about '
-    'the seconds of SGD. Those of the tuned SGD, SAM, AUSAM, low (0.5), both '
-    'ways, and uniform (0.5) at 40 % were taken in '
-    'turns, seed by seed, a core each, with other work on the other core; '
-    'those of other rows beside other trainings. So small a network waits '
-    'for Python.')
+    'the seconds of SGD. The seconds at 40 % were taken seed by seed, a core '
+    'each, with other work on the other core: in one turn those of the tuned '
+    'SGD, SAM, AUSAM, low (0.5), both ways, and uniform (0.5), in a later one '
+    'those of the other rows; in the other cases beside other trainings. So '
+    'small a network waits for Python.')
