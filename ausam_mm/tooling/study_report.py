@@ -283,6 +283,11 @@ def draw(study: Study, summary: dict[str, Any]) -> None:
         axes[0].set_yticks(range(len(case['rows'])), [
             row['setting'] for row in case['rows']], fontsize=8)
         axes[0].set_ylim(len(case['rows']) - 0.5, -0.5)
+        # Of two seeds an interval may be many times as wide as all seeds.
+        values = [value for row in case['rows']
+                  for value in row['values'].values()]
+        room = max(0.5, 0.25 * (max(values) - min(values)))
+        axes[0].set_xlim(min(values) - room, max(values) + room)
         axes[0].set_xlabel(f'{study.metric} [%]: seeds, mean, 95 % interval')
         axes[1].set_xlabel('cost in SGD steps')
         axes[1].set_ylabel(f'{study.metric} [%], mean of seeds')
