@@ -31,7 +31,8 @@ _CPU_BATCH = 20
 LEGEND = (
     'cost: of a run in steps of SGD, all passes counted, without the whole '
     'batches of a warm-up. step: a training step on made-up images, median of '
-    'those that were timed. Neither loading nor validation is in the hours.')
+    'those that were timed, so that methods whose steps differ are rough. '
+    'Neither loading nor validation is in the hours.')
 
 
 @dataclass

@@ -19,7 +19,7 @@ from .results import Done, Record, accumulate, read_scalars, summarize
 from .studies import Result, Run, Study, write
 
 # One thread; and glibc keeps the memory of large maps. Else it returns it to
-# the kernel after each layer, which clears it anew: up to half of a step.
+# the kernel after each layer, which clears it anew.
 CPU_ENVIRONMENT = dict(
     OMP_NUM_THREADS='1', MALLOC_MMAP_THRESHOLD_='1073741824',
     MALLOC_TRIM_THRESHOLD_='1073741824')

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +45,14 @@ def test_a_plan_counts_what_is_left(tmp_path):
     sam = plans['SAM']
     assert sam.seconds > 0
     assert sam.hours == pytest.approx(640 * sam.seconds / 3600)
+
+
+def test_a_step_of_a_part_stands_for_one_of_the_batch(tmp_path, monkeypatch):
+    clock = SimpleNamespace(perf_counter=count().__next__)  # a second a look
+    monkeypatch.setattr('ausam_mm.tooling.plan.time', clock)
+    study = write(tmp_path, STUDY)
+    one, = plan(study, [Run('narrow', 'SGD', 0)], 'cpu')
+    assert one.seconds == 128 / 20  # samples of the batch, and of the part
 
 
 def test_a_plan_without_data_names_what_tells_their_number(
