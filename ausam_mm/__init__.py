@@ -34,7 +34,14 @@ from .methods import (
     SAMPa,
     SplitSAM,
 )
-from .models import MobileNetV2_CIFAR, PytorchCVBackbone
+from .models import (
+    BatchAugmentDataPreprocessor,
+    BatchCutout,
+    BatchRandomCrop,
+    BatchRandomFlip,
+    MobileNetV2_CIFAR,
+    PytorchCVBackbone,
+)
 from .sampling import AUSAMBatchSampler, InfoBatchSampler, SampleHistory
 from .strategies import ResumableFSDPStrategy
 from .version import __version__
@@ -42,7 +49,9 @@ from .version import __version__
 compat.install()
 
 __all__ = [
-    'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler', 'ChannelsLastHook',
+    'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler',
+    'BatchAugmentDataPreprocessor', 'BatchCutout', 'BatchRandomCrop',
+    'BatchRandomFlip', 'ChannelsLastHook',
     'ESAM', 'ExactResumeEpochBasedTrainLoop', 'ExactResumeIterBasedTrainLoop',
     'FSAM', 'GSAM', 'InfoBatchHook', 'InfoBatchSampler', 'KSAM',
     'KeypointNoise', 'LabelNoise', 'LookSAM', 'MSAM', 'MobileNetV2_CIFAR',

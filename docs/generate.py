@@ -35,6 +35,10 @@ DATA = {
     'cifar10': 'CIFAR-10',
     'cifar10-2000': 'CIFAR-10, 2,000 images',
     'cifar10-2000-noise40': 'CIFAR-10, 2,000 images, 40 % of the labels wrong',
+    'cifar10-10000-noise40':
+        'CIFAR-10, 10,000 images, 40 % of the labels wrong',
+    'cifar10-batch-augment': 'CIFAR-10',
+    'cifar100-batch-augment': 'CIFAR-100',
     'cifar100': 'CIFAR-100',
     'coco': 'COCO',
     'digits': 'Digits',

@@ -4,44 +4,47 @@ The data: tools/dataset_converters/cifar.py SOURCE --num-train 2000 \
     --out data/cifar10_2000
 """
 
+import _overfitting_cifar10 as _cifar
+
 question = (
     'SAM helps where a network fits its data better than it generalizes. '
     'On 2,000 images of CIFAR-10, and with maps of full size: does AUSAM gain '
-    'what SAM gains, at the cost of SGD?')
+    'what SAM gains, at the cost of SGD with its own best options? The '
+    'settings come from overfitting_cifar10_tuning.py, on another seed.')
 
-config = '../configs/classification/cifar10/resnet18-c16_b128_cifar10-2000.py'
+config = _cifar.CONFIG
+options = _cifar.OPTIONS
 
-# All in one place, also what the config has already.
-options = {
-    'model.backbone.strides': (1, 2, 2, 2),
-    'model.head.loss': dict(
-        type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
-    'optim_wrapper.optimizer.lr': 0.1,
-    'optim_wrapper.optimizer.weight_decay': 1e-3,
-    'train_dataloader.batch_size': 128,
-    'train_cfg.max_epochs': 80,
-    'param_scheduler.T_max': 80,
-}
+# weight decay, learning rate, batch; and rho
+_sgd = _cifar.wrapper(1e-3, 0.1, 128)
+_sam = dict(weight_decay=1e-3, batch_size=128, rho=0.1)
+_ausam = dict(weight_decay=1e-3, batch_size=128, rho=0.1)
+_split = dict(weight_decay=1e-3, batch_size=128, rho=0.1)
 
 # The ramp is the paper's share of the training: 30 epochs of 200.
-_ausam = dict(type='AUSAM', rho=0.1, ramp_epochs=12)
+_ausam = dict(_ausam, type='AUSAM', ramp_epochs=12)
 settings = {
-    'SGD': {},
+    'SGD, tuned': _sgd,
     # What SAM costs.
-    'SGD twice as long': {
-        'train_cfg.max_epochs': 160,
-        'param_scheduler.T_max': 160
-    },
-    'SAM': dict(optim_wrapper=dict(type='SAM', rho=0.1)),
-    'AUSAM (0.5)': dict(optim_wrapper=dict(_ausam, alpha=0.5)),
-    'AUSAM (0.25, 0.75)': dict(
-        optim_wrapper=dict(_ausam, alpha=(0.25, 0.75))),
-    # The control: are the scores good for anything?
-    'uniform (0.25, 0.75)': dict(optim_wrapper=dict(
-        _ausam, alpha=(0.25, 0.75), scores='uniform')),
+    'SGD, tuned, twice as long': {
+        **_sgd, 'train_cfg.max_epochs': 160, 'param_scheduler.T_max': 160},
+    'SAM': _cifar.wrapper(type='SAM', **_sam),
+    'AUSAM (0.5)': _cifar.wrapper(alpha=0.5, **_ausam),
+    'AUSAM (0.25, 0.75)': _cifar.wrapper(alpha=(0.25, 0.75), **_ausam),
+    'AUSAM, low (0.25, 0.75)': _cifar.wrapper(
+        alpha=(0.25, 0.75), favor='low', **_ausam),
+    # The controls: are the scores good for anything?
+    'uniform (0.5)': _cifar.wrapper(alpha=0.5, scores='uniform', **_ausam),
+    'uniform (0.25, 0.75)': _cifar.wrapper(
+        alpha=(0.25, 0.75), scores='uniform', **_ausam),
+    'SplitSAM': _cifar.wrapper(type='SplitSAM', **_split),
+    # The control: is its direction good for anything?
+    'SplitSAM, random direction': _cifar.wrapper(
+        type='SplitSAM', direction='random', **_split),
 }
 seeds = (0, 1, 2, 3, 4)
 
 metric = 'accuracy/top1'
-baseline = 'SGD'
-comparisons = [('AUSAM (0.25, 0.75)', 'SGD')]
+baseline = 'SGD, tuned'
+comparisons = [('SAM', 'SGD, tuned'), ('AUSAM (0.25, 0.75)', 'SGD, tuned'),
+               ('SplitSAM', 'SGD, tuned')]

@@ -1,5 +1,6 @@
 """The published settings of small images, as the configs compute them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ PLAIN = sorted(
     path for path in (
         *CONFIGS.glob('cifar10*/*_b256_*.py'),
         *CONFIGS.glob('tiny_imagenet/*_b128_*.py'))
-    if 'sam' not in path.stem)
+    if not re.search('sam|batch-augment', path.stem))
 DATA = ['cifar10/resnet18_b256_cifar10', 'cifar100/resnet18_b256_cifar100',
         'tiny_imagenet/resnet18_b128_tiny-imagenet']
 

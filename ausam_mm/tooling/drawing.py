@@ -24,6 +24,7 @@ def is_bgr(cfg: Config) -> bool:
     model = cfg.get('model') or {}
     preprocessor = {**(cfg.get('data_preprocessor') or {}),
                     **(model.get('data_preprocessor') or {})}
+    preprocessor = preprocessor.get('preprocessor') or preprocessor
     return bool(preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb'))
 
 
