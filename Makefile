@@ -7,7 +7,7 @@
 # make upstream  the same in .venv-upstream, with MMEngine, mmcv-lite, mmpretrain
 #             and mmpose under their own names, and the tests that meet them
 # make generate  writes the docs' tables, the metafiles and model-index.yml
-# make wheel  builds the wheel into dist/
+# make wheel  builds the wheel into dist/ and checks it
 # make clean  removes what these made
 #
 # make demo PYTHON=/path/to/python3.12   with this interpreter
@@ -100,6 +100,7 @@ generate: $(VENV)/.installed
 
 wheel: $(VENV)/.installed
 	$(BIN)/python -m build --wheel --no-isolation
+	$(if $(UV),$(UV) tool run,$(PIP) twine && $(BIN)/python -m) twine check --strict dist/*.whl
 
 clean:
 	rm -rf .venv .venv-numpy1 .venv-upstream build dist *.egg-info

@@ -28,8 +28,7 @@ def readme() -> str:
 
 
 def requirements(name: str) -> list:
-    """The lines of ``requirements/<name>.txt`` without OpenMMLab's packages.
-    """
+    """The lines of ``requirements/<name>.txt``, OpenMMLab's left out."""
     path = ROOT / 'requirements' / f'{name}.txt'
     lines = path.read_text(encoding='utf-8').splitlines()
     stripped = (line.split('#')[0].strip() for line in lines)
