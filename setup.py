@@ -28,11 +28,12 @@ def readme() -> str:
 
 
 def requirements(name: str) -> list:
-    """The requirement lines of ``requirements/<name>.txt``."""
+    """The lines of ``requirements/<name>.txt``, OpenMMLab's left out."""
     path = ROOT / 'requirements' / f'{name}.txt'
     lines = path.read_text(encoding='utf-8').splitlines()
     stripped = (line.split('#')[0].strip() for line in lines)
-    return [line for line in stripped if line]
+    return [line for line in stripped
+            if line and not line.startswith(('onedl-', 'mm'))]
 
 
 class BuildWithConfigsAndTools(build_py):
@@ -72,7 +73,7 @@ setup(
     author='The ausam_mm authors',
     license='Apache-2.0',
     keywords='sharpness-aware minimization, SAM, AUSAM, OpenMMLab, MMEngine, '
-    'image classification, pose estimation',
+    'image classification, pose estimation, segmentation, detection',
     classifiers=[
         'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',
@@ -81,6 +82,8 @@ setup(
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Programming Language :: Python :: Implementation :: CPython',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     python_requires='>=3.10',
@@ -90,13 +93,13 @@ setup(
     # Nothing is required on purpose. MMEngine exists under two distribution
     # names that own the same files, and torch is a build that its user chose
     # for a device: naming either here would let `pip install ausam_mm` replace
-    # a part of a working environment. What is needed is in requirements/.
+    # a part of a working environment. For the same reason an extra holds what
+    # a task needs besides MMEngine's family, and none of that family. What is
+    # needed is in requirements/.
     install_requires=[],
-    extras_require={
-        'runtime': requirements('runtime'),
-        'optional': requirements('optional'),
-        'analysis': requirements('analysis'),
-    },
+    extras_require={name: requirements(name) for name in (
+        'runtime', 'optional', 'analysis', 'classification', 'pose',
+        'segmentation', 'detection', 'docs')},
     cmdclass={'build_py': BuildWithConfigsAndTools},
     zip_safe=False,
 )

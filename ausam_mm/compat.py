@@ -7,6 +7,9 @@ modules are imported: a stub takes the place of the missing package while the
 module's top level runs, and is removed afterwards. Building a model that needs
 the package raises an :class:`ImportError` that names it.
 
+mmpose also imports ``xtcocotools``. Where only pycocotools is installed, a
+second finder answers with :mod:`ausam_mm.xtcocotools`, which is made of it.
+
 MMEngine 0.10.7 resumes with ``torch.load``, which from PyTorch 2.6 on refuses
 what MMEngine itself writes into its checkpoints. :func:`install` allows
 exactly that.
@@ -19,6 +22,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,6 +124,22 @@ class _Finder:
         return spec
 
 
+class _CocoToolsFinder:
+    """Finds ``xtcocotools`` in this package, where nothing else has it."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None,
+                  target: types.ModuleType | None = None
+                  ) -> importlib.machinery.ModuleSpec | None:
+        if name != 'xtcocotools' or \
+                importlib.util.find_spec('pycocotools') is None:
+            return None
+        folder = Path(__file__).with_name('xtcocotools')
+        return importlib.util.spec_from_file_location(
+            name, folder / '__init__.py',
+            submodule_search_locations=[str(folder)])
+
+
 def _allow_mmengines_checkpoints() -> None:
     """Allows PyTorch to load the classes in MMEngine's checkpoints.
 
@@ -140,11 +160,13 @@ def _allow_mmengines_checkpoints() -> None:
 
 
 def install() -> None:
-    """Installs the finder and the allowance; ``import ausam_mm`` calls it.
+    """Installs finders and the allowance; ``import ausam_mm`` calls it.
 
-    The finder acts only when mmpose is imported, and only for packages that
-    are not installed.
+    The finders act only when mmpose or xtcocotools is imported, and only for
+    packages that are not installed.
     """
     _allow_mmengines_checkpoints()
     if not any(finder is _Finder for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder)
+    if not any(finder is _CocoToolsFinder for finder in sys.meta_path):
+        sys.meta_path.append(_CocoToolsFinder)  # an installed one comes first

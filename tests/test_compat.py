@@ -25,11 +25,21 @@ def run(code, *path):
     return result.stdout.strip().splitlines()
 
 
-def test_importing_the_package_imports_neither_task_library():
-    out = run('import sys, ausam_mm;'
-              "print([m for m in ('mmpretrain', 'mmpose', 'mmdet', 'mmcv')"
-              ' if m in sys.modules])')
-    assert out[-1] == '[]'
+def test_importing_the_package_imports_only_what_every_training_needs():
+    out = run("""
+import sys, mmengine.runner
+before = {name.split('.')[0] for name in sys.modules}
+import ausam_mm
+print(*sorted({name.split('.')[0] for name in sys.modules} - before))
+print(*(f'ausam_mm.{name}' for name in ('analysis', 'quantization', 'report',
+        'xtcocotools') if f'ausam_mm.{name}' in sys.modules))
+""")
+    new = set(out[0].split())
+    assert 'ausam_mm' in new
+    assert not new & {'mmcv', 'mmdet', 'mmpose', 'mmpretrain', 'mmseg',
+                      'onnx', 'pycocotools', 'scipy', 'sklearn', 'timm',
+                      'pytorchcv', 'torchvision', 'matplotlib'}
+    assert out[1:] == []
 
 
 @pytest.mark.parametrize('hidden', ['mmpretrain', 'mmpose'])

@@ -64,7 +64,12 @@ def test_the_wheel_asks_for_nothing_and_carries_configs_and_tools(wheel):
     required = [line for line in message.get_all('Requires-Dist', [])
                 if 'extra ==' not in line]
     assert required == []
-    for distribution in ('mmengine', 'mmcv', 'mmpretrain', 'mmpose'):
+    extras = {'analysis', 'classification', 'detection', 'docs', 'optional',
+              'pose', 'runtime', 'segmentation'}
+    assert set(message.get_all('Provides-Extra')) == extras
+    assert 'pycocotools; extra == "pose"' in message.get_all('Requires-Dist')
+    for distribution in ('mmengine', 'mmcv', 'mmpretrain', 'mmpose', 'mmseg',
+                         'mmdet', 'onedl'):
         assert distribution not in str(message.get_all('Requires-Dist'))
     assert 'ausam_mm/.mim/tools/train.py' in names
     assert any(n.startswith('ausam_mm/.mim/configs/pose/') for n in names)
@@ -72,6 +77,7 @@ def test_the_wheel_asks_for_nothing_and_carries_configs_and_tools(wheel):
     assert 'ausam_mm/.mim/configs/pose/coco/metafile.yml' in names
     assert 'ausam_mm/tooling/runner.py' in names
     assert 'ausam_mm/py.typed' in names
+    assert 'ausam_mm/xtcocotools/cocoeval.py' in names
     assert 'ausam_mm/report/templates/page.html' in names
     assert not any(word in n for word in ('tests', 'benchmarks')
                    for n in names)
