@@ -35,7 +35,8 @@ _COUNTED = 60
 _CPU_BATCH = 20
 LEGEND = (
     'cost: of a run in steps of SGD, all passes counted, without the whole '
-    'batches of a warm-up. Neither loading nor validation is in the hours. ')
+    'batches of a warm-up, and InfoBatch as if it left nothing out. Neither '
+    'loading nor validation is in the hours. ')
 TIMED = (
     'step: a training step on made-up images, median of those that were '
     'timed, so that methods whose steps differ are rough.')
@@ -126,6 +127,8 @@ def iterations_of(cfg: Config, study: Study) -> int:
         number = len(make_loader(
             Config(dict(train_dataloader=alone)), 0,
             ', or write num_samples = ... into the study'))
+    kept = loader.dataset.get('indices') or number  # or a list of them
+    number = min(number, kept if isinstance(kept, int) else len(kept))
     return int(loop.max_epochs * math.ceil(number / loader.batch_size))
 
 
