@@ -18,6 +18,12 @@ from ausam_mm import SampleHistory
 from ausam_mm.tooling.reports import print_table
 
 
+def memory_of(history: SampleHistory) -> int:
+    """Bytes of a table."""
+    return sum(value.nbytes for value in vars(history).values()
+               if isinstance(value, np.ndarray))
+
+
 def measure(size: int, batch_size: int, steps: int) -> dict[str, str]:
     """One row: fill, lookup and update times, memory, checkpoint."""
     history = SampleHistory()
@@ -36,9 +42,7 @@ def measure(size: int, batch_size: int, steps: int) -> dict[str, str]:
         history.means(batch)
         history.update(batch, torch.ones(batch_size))
         times.append(time.perf_counter() - begin)
-    memory = sum(
-        value.nbytes for value in vars(history).values()
-        if isinstance(value, np.ndarray)) / 2**20
+    memory = memory_of(history) / 2**20
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'table.pth'
         begin = time.perf_counter()

@@ -13,42 +13,11 @@ import time
 import torch
 from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.logging import MessageHub
-from mmengine.model import BaseModel
-from mmengine.structures import BaseDataElement
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import Tensor
 
 from ausam_mm import AUSAM, AUSAMBatchSampler
+from ausam_mm.tooling.made_up_data import Numbers, OneWeight
 from benchmarks.history_cost import run
-
-
-class Samples(Dataset):
-    """Samples that cost nothing to load."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> dict:
-        return dict(
-            inputs=torch.tensor([index / self.size]),
-            data_samples=BaseDataElement(metainfo=dict(sample_idx=index)))
-
-
-class Model(BaseModel):
-    """One weight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-        self.loss_module = nn.MSELoss()
-
-    def forward(self, inputs: list[Tensor], data_samples: list,
-                mode: str) -> dict:
-        inputs = torch.stack(inputs)
-        return dict(loss=self.loss_module(self.layer(inputs), inputs))
 
 
 def measure(size: int, batch_size: int, steps: int) -> dict[str, str]:
@@ -56,7 +25,7 @@ def measure(size: int, batch_size: int, steps: int) -> dict[str, str]:
     hub = MessageHub.get_instance(f'sampler_cost_{size}')
     hub.update_info('max_epochs', 2)
     hub.update_info('epoch', 0)
-    dataset, model = Samples(size), Model().train()
+    dataset, model = Numbers(size), OneWeight().train()
     sampler = DefaultSampler(dataset, seed=0)
     batches = AUSAMBatchSampler(sampler, batch_size)
     wrapper = AUSAM(torch.optim.SGD(model.parameters(), lr=0.01))

@@ -188,7 +188,8 @@ class AUSAMBatchSampler(BatchSampler):
         self._sent: deque[int] = deque()
         self._ahead: int | None = 0  # that the loader takes in advance
         self._new_rows = [_NO_ROWS]
-        self._all_rows = _NO_ROWS  # of all processes, for the checkpoint
+        # Of all processes, by number of the batch, for the checkpoint.
+        self._all_rows: dict[int, Tensor] = {}
         # Data loaders fetch a batch by this, where a dataset has it.
         load = getattr(dataset, '__getitems__', None) or partial(
             load_each, dataset)
@@ -320,20 +321,28 @@ class AUSAMBatchSampler(BatchSampler):
         """
         # NumPy's last one wins where a sample came twice.
         self.keys.numpy()[origins.numpy()] = keys.numpy()
-        new = torch.cat(gather_rows(torch.cat(self._new_rows))[1])
+        _, new = gather_rows(torch.cat(self._new_rows))
         self._new_rows = [_NO_ROWS]
-        rows = self._all_rows
-        if len(new):  # what was selected again, it replaces
-            rows = rows[rows[:, _BATCH] < new[:, _BATCH].min()]
-        rows = torch.cat([rows, new])
-        self._all_rows = rows[rows[:, _BATCH] >= self.trained]
+        self._remember(new)
+
+    def _remember(self, new: Tensor) -> None:
+        """Keeps selections of all processes until they are trained."""
+        kept = self._all_rows
+        if len(new):
+            first, last = new[:, _BATCH].aminmax()
+            kept = {number: rows for number, rows in kept.items()
+                    if number < first}  # the others were selected again
+            for number in range(int(first), int(last) + 1):
+                kept[number] = new[new[:, _BATCH] == number]
+        self._all_rows = {number: rows for number, rows in kept.items()
+                          if number >= self.trained}
 
     def state_dict(self) -> dict[str, Any]:
         """What it learned, and what is selected but not trained."""
         return dict(
             trained=self.trained,
             keys=self.keys.clone(),
-            pending=self._all_rows.clone())
+            pending=torch.cat([_NO_ROWS, *self._all_rows.values()]))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what :meth:`state_dict` returned.
@@ -346,7 +355,8 @@ class AUSAMBatchSampler(BatchSampler):
         if len(state['keys']) == len(self.keys):
             # MMEngine resumes with everything on the model's device.
             self.keys = state['keys'].to('cpu', copy=True)
-            self._all_rows = state['pending'].to('cpu', copy=True)
+            self._all_rows = {}
+            self._remember(state['pending'].to('cpu', copy=True))
 
     @staticmethod
     def _selector() -> Any:
@@ -380,9 +390,8 @@ class AUSAMBatchSampler(BatchSampler):
 
     def _selected_before(self, indices: Tensor) -> Selection | None:
         """What the resumed training had selected from the batch already."""
-        rows = self._all_rows
-        rows = rows[(rows[:, _RANK] == get_rank())
-                    & (rows[:, _BATCH] == self._number)]
+        rows = self._all_rows.get(self._number, _NO_ROWS)
+        rows = rows[rows[:, _RANK] == get_rank()]
         if not len(rows):
             return None
         pending = _Pending.from_rows(rows)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather, get_world_size
+import torch.distributed as dist
+from mmengine.dist import get_comm_device, get_world_size
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -339,12 +340,12 @@ def gather_observations(keys: Tensor, values: Tensor, *more: Tensor,
     if get_world_size() == 1:
         return offered, keys, values, *more
     rows = torch.stack([keys, values.view(torch.int64), *more], dim=1)
-    total, parts = gather_rows(rows, offered)
-    columns = torch.cat(parts).t().contiguous()
+    total, rows = gather_rows(rows, offered)
+    columns = rows.t().contiguous()
     return total, columns[0], columns[1].view(torch.float64), *columns[2:]
 
 
-def gather_rows(rows: Tensor, number: int = 0) -> tuple[int, list[Tensor]]:
+def gather_rows(rows: Tensor, number: int = 0) -> tuple[int, Tensor]:
     """Gathers the rows of all processes, which may have different numbers.
 
     Args:
@@ -353,14 +354,26 @@ def gather_rows(rows: Tensor, number: int = 0) -> tuple[int, list[Tensor]]:
             to 0.
 
     Returns:
-        tuple[int, list[Tensor]]: The sum, and the rows of each process, by
-        rank.
+        tuple[int, Tensor]: The sum, and the rows of all processes in the
+        order of the ranks.
     """
     if get_world_size() == 1:
-        return number, [rows]
-    sizes, numbers = zip(*(one.tolist() for one in all_gather(
-        torch.tensor([len(rows), number]))))
-    padded = rows.new_zeros(max(sizes), rows.size(1))
+        return number, rows
+    sizes, numbers = _gather(torch.tensor([len(rows), number])).unbind(1)
+    padded = rows.new_zeros(int(sizes.max()), rows.size(1))
     padded[:len(rows)] = rows
-    return sum(numbers), [
-        part[:size] for part, size in zip(all_gather(padded), sizes)]
+    used = torch.arange(len(padded)) < sizes[:, None]
+    return int(numbers.sum()), _gather(padded)[used]
+
+
+def _gather(data: Tensor) -> Tensor:
+    """The tensors of all processes, shape (processes, *data.shape).
+
+    They are parts of one, which comes from a GPU at once: with MMEngine's
+    all_gather the host waits for each.
+    """
+    device = get_comm_device()
+    gathered = torch.empty(
+        (get_world_size(), *data.shape), dtype=data.dtype, device=device)
+    dist.all_gather([*gathered.unbind()], data.to(device))
+    return gathered.cpu()

@@ -8,11 +8,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.model import BaseModel
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
-from torch import Tensor
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .runner import set_dataloader_defaults
@@ -128,3 +131,32 @@ def make_inputs(cfg: Config, model: Any, number: int, image_size: int,
     batch, _ = make_batch(cfg, image_size, seed)
     inputs: Tensor = model.data_preprocessor(batch, False)['inputs']
     return inputs
+
+
+class Numbers(Dataset[Any]):
+    """Samples that cost nothing to load, for :class:`OneWeight`."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return dict(
+            inputs=torch.tensor([index / self.size]),
+            data_samples=BaseDataElement(metainfo=dict(sample_idx=index)))
+
+
+class OneWeight(BaseModel):
+    """A model that costs nothing to train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.loss_module = nn.MSELoss()
+
+    def forward(self, inputs: Any, data_samples: Any = None,
+                mode: str = 'loss') -> dict[str, Tensor]:
+        inputs = torch.stack(inputs)
+        return dict(loss=self.loss_module(self.layer(inputs), inputs))

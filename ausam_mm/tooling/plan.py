@@ -1,5 +1,6 @@
 """What a study will take, before it is run."""
 
+import copy
 import math
 import statistics
 import time
@@ -11,8 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import set_random_seed
+from torch import nn
 
-from .made_up_data import make_batch
+from ..config import set_optim_wrapper
+from .made_up_data import Numbers, OneWeight, make_batch
 from .reports import Row, console, machine, table_of
 from .runner import set_dataloader_defaults
 from .settings import (
@@ -24,15 +27,22 @@ from .settings import (
 )
 from .studies import Run, Study
 
-# Steps before those that are timed: a warm-up has the whole batch.
+# Steps before those that are timed or counted: a warm-up has whole batches.
 _BEFORE = 1
-# Samples of a timed step on a CPU: ratios of them are whole numbers.
+# Steps whose passes are counted, of a model that costs nothing.
+_COUNTED = 60
+# Samples of a timed step on a CPU.
 _CPU_BATCH = 20
 LEGEND = (
     'cost: of a run in steps of SGD, all passes counted, without the whole '
-    'batches of a warm-up. step: a training step on made-up images, median of '
-    'those that were timed, so that methods whose steps differ are rough. '
-    'Neither loading nor validation is in the hours.')
+    'batches of a warm-up, and InfoBatch as if it left nothing out. Neither '
+    'loading nor validation is in the hours. ')
+TIMED = (
+    'step: a training step on made-up images, median of those that were '
+    'timed, so that methods whose steps differ are rough.')
+MULTIPLIED = (
+    f'step: one of {_CPU_BATCH} made-up images with the base optimizer is '
+    'timed, and multiplied to the batch and by the passes: an estimate.')
 
 
 @dataclass
@@ -82,13 +92,23 @@ def plan(study: Study, runs: Iterable[Run], device: str,
         if not study.result_of(run):
             left[run.case, run.setting].append(run)
     found = []
+    plain: dict[str, float] = {}  # steps of the base optimizer on a CPU
     for (case, setting), same in left.items():
         if not same:
             continue
         cfg = study.config_of(same[0])
         with scope_of(cfg):
             iterations = iterations_of(cfg, study)
-            seconds, passes = time_steps(cfg, setting, device, steps)
+            passes = count_passes(cfg)
+            if device != 'cpu':
+                seconds = time_steps(cfg, device, steps)
+            else:  # where steps of large networks take minutes
+                key = repr((cfg.model, cfg.train_dataloader))
+                if key not in plain:
+                    base = copy.deepcopy(cfg)
+                    set_optim_wrapper(base, 'OptimWrapper')
+                    plain[key] = time_steps(base, device, steps)
+                seconds = passes * plain[key]
         found.append(Plan(case, setting, len(same), iterations, passes,
                           seconds))
     return found
@@ -107,43 +127,64 @@ def iterations_of(cfg: Config, study: Study) -> int:
         number = len(make_loader(
             Config(dict(train_dataloader=alone)), 0,
             ', or write num_samples = ... into the study'))
+    kept = loader.dataset.get('indices') or number  # or a list of them
+    number = min(number, kept if isinstance(kept, int) else len(kept))
     return int(loop.max_epochs * math.ceil(number / loader.batch_size))
 
 
-def time_steps(cfg: Config, setting: str, device: str,
-               steps: int) -> tuple[float, float]:
-    """Seconds of a step of the config's batch, and passes of each sample.
+def count_passes(cfg: Config) -> float:
+    """Samples back-propagated in a step by samples of the batch."""
+    size = cfg.train_dataloader.batch_size
+    setup = _set_up(cfg, OneWeight(), _COUNTED)
+    dataset = Numbers(size)
+    samples = [dataset[i] for i in range(size)]
+    batch = {name: [sample[name] for sample in samples]
+             for name in samples[0]}
+    before = setup.count()
+    for i in range(_BEFORE + _COUNTED):
+        if i == _BEFORE:
+            before = setup.count()
+        setup.model.train_step(  # type: ignore[operator]
+            dict(batch), setup.wrapper)
+    loaded, passed = (setup.count()[name] - before[name] for name in (
+        'samples_loaded', 'samples_backpropagated'))
+    return float(passed / loaded) if loaded else 1.
+
+
+def time_steps(cfg: Config, device: str, steps: int) -> float:
+    """Seconds of a step of the config's batch.
 
     On a CPU a step of a part of the batch is timed.
     """
+    cfg = copy.deepcopy(cfg)
     size = cfg.train_dataloader.batch_size
     part = min(size, _CPU_BATCH) if device == 'cpu' else size
     cfg.train_dataloader.batch_size = part
     set_dataloader_defaults(cfg, ['train_dataloader'], pin_memory=False)
-    for kind in ('warmup', 'ramp'):
-        cfg.optim_wrapper.pop(f'{kind}_epochs', None)
-    without_warmup(cfg)
     set_random_seed(0)
     batch, _ = make_batch(cfg, 256, 0)
-    model = build_model(cfg).to(device).train()
-    setup = Setup(setting, model, build_optim_wrapper(
-        model, cfg.optim_wrapper))
-    setup.wrapper.initialize_count_status(model, 0, 10 * (_BEFORE + steps))
+    setup = _set_up(cfg, build_model(cfg).to(device), steps)
     times = []
-    before = setup.count()
-    for i in range(_BEFORE + steps):
-        if i == _BEFORE:
-            before = setup.count()
+    for _ in range(_BEFORE + steps):
         start = time.perf_counter()
-        model.train_step(dict(batch), setup.wrapper)  # type: ignore[operator]
+        setup.model.train_step(  # type: ignore[operator]
+            dict(batch), setup.wrapper)
         if device != 'cpu':
             torch.get_device_module(device).synchronize()
         times.append(time.perf_counter() - start)
-    after = setup.count()
-    loaded, passed = (after[name] - before[name] for name in (
-        'samples_loaded', 'samples_backpropagated'))
-    return (statistics.median(times[_BEFORE:]) * size / part,
-            passed / loaded if loaded else 1.)
+    return float(statistics.median(times[_BEFORE:]) * size / part)
+
+
+def _set_up(cfg: Config, model: nn.Module, steps: int) -> Setup:
+    """A model in training, whose wrapper is beyond its warm-up soon."""
+    cfg = copy.deepcopy(cfg)
+    for kind in ('warmup', 'ramp'):
+        cfg.optim_wrapper.pop(f'{kind}_epochs', None)
+    without_warmup(cfg)
+    setup = Setup('', model.train(), build_optim_wrapper(
+        model, cfg.optim_wrapper))
+    setup.wrapper.initialize_count_status(model, 0, 10 * (_BEFORE + steps))
+    return setup
 
 
 def print_plan(study: Study, plans: list[Plan], device: str) -> None:
@@ -153,12 +194,11 @@ def print_plan(study: Study, plans: list[Plan], device: str) -> None:
         return
     rows: list[Row] = [_cells(one, study) for one in plans]
     total = sum(one.runs * one.hours for one in plans)
-    part = '' if device != 'cpu' else \
-        f' On a CPU steps of {_CPU_BATCH} samples are timed.'
     console().print(table_of(
         f'{study.name}: {sum(one.runs for one in plans)} runs, '
         f'{total:,.1f} hours of {device}, one run after the other', rows,
-        LEGEND + part), machine(), sep='\n')
+        LEGEND + (MULTIPLIED if device == 'cpu' else TIMED)),
+        machine(), sep='\n')
 
 
 def _cells(one: Plan, study: Study) -> dict[str, Any]:

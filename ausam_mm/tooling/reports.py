@@ -75,6 +75,23 @@ def markdown_of(title: str, rows: list[Row], legend: str = '') -> str:
                       legend, ''])
 
 
+def write_page(page: Path, text: str, append: bool = False) -> None:
+    """Puts what was measured between the marks of a page.
+
+    Args:
+        page (Path): A page with ``<!-- measured -->`` and ``<!-- end -->``.
+        text (str): What comes between them.
+        append (bool): Whether it comes after what is there, or replaces it.
+            Defaults to False.
+    """
+    start, end = '<!-- measured -->\n', '<!-- end -->'
+    before, _, rest = page.read_text(encoding='utf-8').partition(start)
+    earlier, _, after = rest.partition(end)
+    if append:
+        text = earlier + text
+    page.write_text(f'{before}{start}{text}{end}{after}', encoding='utf-8')
+
+
 def print_table(title: str, cells: list[Row], out: Path | None = None,
                 **figures: Any) -> None:
     """Prints a table and the machine, and writes figures to a JSON file."""

@@ -37,6 +37,23 @@ def test_a_benchmark_prints_its_table_and_the_machine(
     assert words in out and 'threads, torch' in out
 
 
+def test_what_a_large_cluster_takes_is_counted_and_written(tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text('Before.\n<!-- measured -->\nold\n<!-- end -->\nAfter.\n')
+    run('scaling', '--sizes', 100, 1000, '--processes', '--alone', 64,
+        '--batch-size', 8, '--rounds', 1, '--page', page, cwd=tmp_path)
+    text = page.read_text()
+    assert text.startswith('Before.\n') and text.endswith('After.\n')
+    assert 'old' not in text
+    assert '| 14,200,000 | ImageNet-21k | 512.0 |' in text
+    row, = (line.split(' | ') for line in text.splitlines()
+            if line.startswith('| 64 |'))
+    # 4 of 8 samples: two numbers, and 16 bytes a sample of each process; 24
+    # and two numbers and 72 more where they were selected in the loader.
+    assert row[2:4] == ['2', f'{64 * (16 + 4 * 16) / 1024:.1f}']
+    assert row[5:7] == ['4', f'{64 * (32 + 4 * (24 + 72)) / 1024:.1f}']
+
+
 def test_one_copy_of_the_weights_and_of_gradients_while_accumulating(
         tmp_path):
     out = tmp_path / 'out.json'

@@ -38,6 +38,7 @@ from ausam_mm.tooling.reports import (
     console,
     markdown_of,
     table_of,
+    write_page,
 )
 from ausam_mm.tooling.runner import read_config
 
@@ -206,16 +207,6 @@ def device_name(device: str) -> str:
     properties = torch.cuda.get_device_properties(device)
     return (f'{properties.name} ({properties.total_memory / 2**30:.0f} GiB), '
             f'torch {torch.__version__}, CUDA {torch.version.cuda}')
-
-
-def write_page(page: Path, text: str, append: bool = False) -> None:
-    """Puts what was measured between the marks of a page."""
-    start, end = '<!-- measured -->\n', '<!-- end -->'
-    before, _, rest = page.read_text(encoding='utf-8').partition(start)
-    earlier, _, after = rest.partition(end)
-    if append:
-        text = earlier + text
-    page.write_text(f'{before}{start}{text}{end}{after}', encoding='utf-8')
 
 
 def run_tests() -> None:

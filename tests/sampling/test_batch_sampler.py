@@ -196,3 +196,26 @@ def test_the_length_is_the_number_of_nominal_batches(
     sampler = DefaultSampler(Samples(size=size))
     assert len(AUSAMBatchSampler(sampler, batch_size, drop_last)) == len(
         BatchSampler(sampler, batch_size, drop_last))
+
+
+def test_the_checkpoint_has_what_was_selected_last_and_is_not_trained():
+    sampler = AUSAMBatchSampler(DefaultSampler(Samples(), shuffle=False), 8)
+    none = torch.empty(0, dtype=torch.int64)
+
+    def learn(*numbers):
+        """Selections of all processes, which batches have these numbers."""
+        rows = torch.zeros(len(numbers), 9, dtype=torch.float64)
+        rows[:, 1] = torch.tensor(numbers)
+        sampler._new_rows = [rows]
+        sampler.learn(none, none)
+        return sampler.state_dict()['pending'][:, 1].tolist()
+
+    assert learn(0, 1, 0, 2) == [0, 0, 1, 2]
+    assert learn() == [0, 0, 1, 2]
+    assert learn(1, 3) == [0, 0, 1, 3]  # selected again from 1 on
+    sampler.trained = 1
+    assert learn(4) == [1, 3, 4]
+    other = AUSAMBatchSampler(DefaultSampler(Samples(), shuffle=False), 8)
+    other.load_state_dict(sampler.state_dict())
+    assert torch.equal(other.state_dict()['pending'],
+                       sampler.state_dict()['pending'])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ausam_mm.sampling import SampleHistory
+from ausam_mm.sampling import history as module
 
 key = st.integers(-2**63, 2**63 - 1) | st.integers(0, 20)
 value = st.floats(-1e3, 1e3) | st.just(math.nan) | st.just(math.inf)
@@ -298,3 +299,26 @@ def test_a_decay_of_a_half_by_hand():
 def test_a_decay_that_is_no_factor_is_refused(decay):
     with pytest.raises(ValueError, match=r'is no factor in \(0, 1\]: set 1'):
         SampleHistory(decay=decay)
+
+
+def test_rows_of_all_processes_come_by_rank_however_many_each_has(
+        monkeypatch):
+    parts = [torch.arange(n * 2).reshape(n, 2) + 10 * n for n in (2, 0, 3)]
+    sent = []
+
+    def all_gather(gathered, data):
+        sent.append(data)
+        for rank, one in enumerate(gathered):
+            if len(sent) == 1:
+                one.copy_(torch.tensor([len(parts[rank]), rank + 1]))
+            else:  # as many as the largest
+                one.fill_(-1)[:len(parts[rank])] = parts[rank]
+
+    monkeypatch.setattr(module, 'get_world_size', lambda: 3)
+    monkeypatch.setattr(module, 'get_comm_device', lambda: 'cpu')
+    monkeypatch.setattr(module.dist, 'all_gather', all_gather)
+    total, rows = module.gather_rows(parts[0], 1)
+    assert total == 1 + 2 + 3
+    assert torch.equal(rows, torch.cat(parts))
+    assert sent[0].tolist() == [2, 1]
+    assert sent[1].tolist() == [*parts[0].tolist(), [0, 0]]
