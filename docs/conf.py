@@ -22,8 +22,8 @@ extensions = [
 ]
 root_doc = 'docs/index'
 include_patterns = [
-    'docs/**', 'configs/**/README.md', 'studies/results/**/summary.md',
-    'CHANGELOG.md', 'CONTRIBUTING.md', 'benchmarks/README.md'
+    'docs/**', 'configs/**/README.md', 'benchmarks/README.md',
+    'CHANGELOG.md', 'CONTRIBUTING.md'
 ]
 
 html_theme = 'furo'
