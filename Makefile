@@ -6,6 +6,7 @@
 # make gpu    the tests and step times that need a GPU, on a machine with one
 # make upstream  the same in .venv-upstream, with MMEngine, mmcv-lite, mmpretrain
 #             and mmpose under their own names, and the tests that meet them
+# make docs   builds these pages as a site, build/site, with warnings as errors
 # make generate  writes the docs' tables, the metafiles and model-index.yml
 # make wheel  builds the wheel into dist/ and checks it
 # make clean  removes what these made
@@ -40,7 +41,7 @@ FITS := import sys$(if $(UV),,, venv, ensurepip); sys.exit(not (3, 10) <= sys.ve
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
 	if $$p -c '$(FITS)' >/dev/null 2>&1; then command -v $$p; break; fi; done)
 
-.PHONY: demo lint test test-all gpu upstream venv generate wheel clean
+.PHONY: demo lint test test-all gpu upstream venv generate docs wheel clean
 
 test: lint
 	$(CPU) $(BIN)/$(PYTEST) -m 'not slow and not gpu'
@@ -95,6 +96,19 @@ $(BIN)/python:
 	$(if $(UV),$(UV) venv --clear --python "$$python",\
 		"$$python" -m venv --clear) $(VENV)
 
+# The notebooks run, and links and anchors are checked.
+docs: $(VENV)/.docs
+	$(CPU) PYTHONPATH='$(CURDIR)' $(BIN)/python -m sphinx -q -W --keep-going \
+		-c docs -d build/doctrees . build/site
+	@echo 'The site is in build/site: open build/site/index.html.'
+
+$(VENV)/.docs: requirements/docs.txt requirements/constraints.txt $(VENV)/.installed
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Sphinx 9 needs Python 3.11 or later: make docs VENV=.venv-docs PYTHON=/path/to/python3.11' >&2; \
+		exit 1; }
+	$(PIP) -r requirements/docs.txt
+	@touch $@
+
 generate: $(VENV)/.installed
 	$(BIN)/python docs/generate.py
 
@@ -103,4 +117,4 @@ wheel: $(VENV)/.installed
 	$(if $(UV),$(UV) tool run,$(PIP) twine && $(BIN)/python -m) twine check --strict dist/*.whl
 
 clean:
-	rm -rf .venv .venv-numpy1 .venv-upstream build dist *.egg-info
+	rm -rf .venv .venv-numpy1 .venv-upstream .venv-docs build dist *.egg-info

@@ -20,7 +20,7 @@ class Perturbation:
 
     SAM (Foret et al., ICLR 2021, eq. 2): eps = rho * g / ||g||, with the norm
     over all parameters. ASAM (Kwon et al., ICML 2021, eq. 6):
-    eps = rho * T^2 g / ||T g|| with T = |w| + eta for each element.
+    eps = rho * T^2 g / ||T g|| with ``T = |w| + eta`` for each element.
 
     The weights are restored bit for bit, never by subtracting: w + eps is
     written into buffers that are kept, with which the parameters exchange
@@ -30,7 +30,7 @@ class Perturbation:
     Args:
         adaptive (bool): Whether the radius of each weight scales with its
             size (ASAM). Defaults to False.
-        eta (float): What ASAM adds to |w|. Defaults to 0.01.
+        eta (float): What ASAM adds to ``|w|``. Defaults to 0.01.
     """
 
     def __init__(self, adaptive: bool = False, eta: float = 0.01) -> None:

@@ -56,7 +56,7 @@ class AUSAM(TwoPassOptimWrapper):
        s_max(t) rises linearly from s_min to s_max over the ramp.
     2. First pass on S: losses l_i(w), eps = rho * g / ||g||.
     3. Second pass on S: losses l_i(w + eps); step with its gradient at w.
-    4. DLP_i = |l_i(w + eps) - l_i(w)|; ADLP_i is its running mean.
+    4. ``DLP_i = |l_i(w + eps) - l_i(w)|``; ADLP_i is its running mean.
 
     Cost: 2 * alpha SGD steps, or the sum of the two ratios.
 

@@ -33,7 +33,7 @@ class SplitSAM(TwoPassOptimWrapper):
     1. The batch B is split at random into B1, of the size ratio * b, and B2.
     2. First pass on B1: g1 at w, eps = rho * g1 / ||g1||.
     3. Second pass on B2: g2 at w + eps.
-    4. Step with (|B1| * g1 + |B2| * g2) / b at w.
+    4. Step with ``(|B1| * g1 + |B2| * g2) / b`` at w.
 
     Cost: 1 SGD step; no sample is left out, and none is used twice.
 

@@ -28,9 +28,9 @@ from .trainings import (
     train,
 )
 
-PAGE = Path(__file__).parents[2] / 'docs' / 'existing_projects.md'
+PAGE = Path(__file__).parents[2] / 'docs' / 'batches.md'
 SECTION = PAGE.read_text(encoding='utf-8').split(
-    '### Formats of a batch')[1].split('\n### ')[0]
+    '## Formats of a batch')[1].split('\n## ')[0]
 BASE, *EXAMPLES = re.findall(r'```python\n(.*?)```', SECTION, re.DOTALL)
 NAMES = ['data elements', 'dicts', 'pair', 'meta', 'own names', 'namedtuple',
          'views']
