@@ -12,9 +12,9 @@ question = (
 config = _camvid.CONFIG
 
 settings = {f'SGD lr={lr:g}': _camvid.wrapper(lr)
-            for lr in (0.03, 0.1, 0.3)}
+            for lr in (0.02, 0.05, 0.1)}
 seeds = (10, )
 
 metric = 'mIoU'
-baseline = 'SGD lr=0.1'
-comparisons = [('SGD lr=0.3', baseline)]
+baseline = 'SGD lr=0.05'
+comparisons = [('SGD lr=0.1', baseline)]
