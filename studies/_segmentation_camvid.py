@@ -3,6 +3,6 @@
 CONFIG = '../configs/segmentation/camvid/fpn_r18-c16_b8_camvid-72x96.py'
 
 
-def wrapper(lr=0.05, **options):
+def wrapper(lr=0.1, **options):
     """A setting: of SGD, or of the wrapper whose options are given."""
     return dict(optim_wrapper=dict(optimizer=dict(lr=lr), **options))

@@ -12,9 +12,12 @@ question = (
 config = _camvid.CONFIG
 
 settings = {f'SGD lr={lr:g}': _camvid.wrapper(lr)
-            for lr in (0.02, 0.05, 0.1)}
+            for lr in (0.02, 0.05, 0.1, 0.2)}
 seeds = (10, )
 
 metric = 'mIoU'
-baseline = 'SGD lr=0.05'
-comparisons = [('SGD lr=0.1', baseline)]
+baseline = 'SGD lr=0.1'
+comparisons = [('SGD lr=0.2', baseline)]
+reading = (
+    'One seed: a learning rate inside of the grid is best, with less on '
+    'either side.')

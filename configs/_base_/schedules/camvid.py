@@ -1,6 +1,6 @@
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4))
 
 param_scheduler = dict(
     type='PolyLR', power=0.9, eta_min=1e-4, begin=0, end=10,
