@@ -30,8 +30,10 @@ BLOCK = re.compile(
     r'(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)', re.DOTALL)
 NOTE = '# Written by docs/generate.py.\n'
 TASKS = dict(
-    mmpretrain='Image Classification', mmpose='Keypoint Detection')
+    mmpretrain='Image Classification', mmpose='Keypoint Detection',
+    mmseg='Semantic Segmentation')
 DATA = {
+    'camvid': 'CamVid',
     'cifar10': 'CIFAR-10',
     'cifar10-2000': 'CIFAR-10, 2,000 images',
     'cifar10-2000-noise40': 'CIFAR-10, 2,000 images, 40 % of the labels wrong',
@@ -223,10 +225,11 @@ def configs() -> list[Path]:
 
 
 def architecture(model: dict) -> list[str]:
-    """Names of a model's head, where it estimates poses, and backbone."""
+    """Names of a model's head, unless it classifies, and backbone."""
     if model['type'] == 'LSQModel':
         return [*architecture(model['architecture']), 'LSQ']
-    backbone, head = model['backbone'], model['head']
+    backbone = model['backbone']
+    head = model.get('decode_head') or model['head']
     name = backbone.get('model_name') or backbone['type'].removesuffix(
         '_CIFAR')
     for size in ('depth', 'arch'):

@@ -69,12 +69,21 @@ class MadeUp(Dataset):
     Args:
         pipeline (list): The pipeline.
         image (Path): An image file.
-        metainfo (dict): Of a pose data set; None for classification.
+        metainfo (dict): Of a pose data set; None for others.
+        masks (bool): Whether they are for segmentation: files of their own.
     """
 
-    def __init__(self, pipeline, image, metainfo=None):
+    def __init__(self, pipeline, image, metainfo=None, masks=False):
         self.pipeline = Compose(pipeline)
         self.image = image
+        self.masks = masks
+        if masks:
+            generator = np.random.default_rng(0)
+            for i in range(len(self)):
+                cv2.imwrite(str(image.with_name(f'{i}.png')),
+                            generator.integers(0, 255, (64, 64, 3), 'uint8'))
+            cv2.imwrite(str(image.with_name('mask.png')),
+                        generator.integers(0, 5, (64, 64), 'uint8'))
         self.metainfo = metainfo
 
     def __len__(self):
@@ -83,6 +92,11 @@ class MadeUp(Dataset):
     def __getitem__(self, i):
         sample = dict(img_path=str(self.image), img=cv2.imread(
             str(self.image)), gt_label=i, sample_idx=i)
+        if self.masks:
+            sample.update(
+                img_path=str(self.image.with_name(f'{i}.png')),
+                seg_map_path=str(self.image.with_name('mask.png')),
+                seg_fields=[], label_map=None, reduce_zero_label=False)
         if self.metainfo:
             joints = self.metainfo['num_keypoints']
             points = np.random.default_rng(i).uniform(8, 56, (1, joints, 2))
@@ -100,8 +114,9 @@ class MadeUp(Dataset):
 def offline(cfg):
     """The config without downloads and what is of other packages."""
     if isinstance(cfg, (list, tuple)):
-        return [offline(value) for value in cfg if not isinstance(value, dict)
-                or value.get('type') not in FOREIGN]
+        return type(cfg)(
+            offline(value) for value in cfg if not isinstance(value, dict)
+            or value.get('type') not in FOREIGN)
     if not isinstance(cfg, dict):
         return cfg
     return {key: None if key == 'init_cfg' and isinstance(value, dict)
@@ -156,8 +171,10 @@ def two_steps(config, wrapper, folder):
     runner = Runner(
         cfg.model, str(folder), train_cfg=cfg.train_cfg,
         train_dataloader=dict(
-            dataset=MadeUp(data.pipeline, image, metainfo), batch_size=2,
-            num_workers=0, sampler=dict(cfg.train_dataloader.sampler),
+            dataset=MadeUp(data.pipeline, image, metainfo,
+                           cfg.default_scope == 'mmseg'),
+            batch_size=2, num_workers=0,
+            sampler=dict(cfg.train_dataloader.sampler),
             collate_fn=cfg.train_dataloader.get(
                 'collate_fn', dict(type='pseudo_collate'))),
         optim_wrapper=cfg.optim_wrapper,
@@ -185,6 +202,8 @@ def scope():
     ('config', 'wrapper'), TRAININGS,
     ids=lambda value: getattr(value, 'stem', value))
 def test_every_config_trains_two_steps(config, wrapper, tmp_path, scope):
+    if 'segmentation' in config.parts:
+        pytest.importorskip('mmseg')
     runner, before, after, verified = two_steps(config, wrapper, tmp_path)
     assert runner.iter == 2
     assert all(torch.isfinite(p).all() for p in after)

@@ -67,9 +67,14 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
             raise SystemExit(
                 '--show and --show-dir need a `visualization` hook in '
                 'default_hooks: add the VisualizationHook of the task.')
-        cfg.default_hooks.visualization.update(
-            enable=True, show=args.show, wait_time=args.wait_time,
-            out_dir=args.show_dir, interval=args.interval)
+        hook = cfg.default_hooks.visualization
+        hook.update(show=args.show, wait_time=args.wait_time,
+                    interval=args.interval)
+        if cfg.get('default_scope') == 'mmseg':
+            hook.draw = True
+            cfg.visualizer.save_dir = args.show_dir
+        else:
+            hook.update(enable=True, out_dir=args.show_dir)
     if args.tta:
         use_tta(cfg)
     set_dataloader_defaults(cfg, ('test_dataloader', ),

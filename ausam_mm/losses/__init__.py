@@ -1,6 +1,6 @@
 """The loss of each sample, from the loss modules of any model."""
 
-from . import mmpose, mmpretrain, torch_losses
+from . import mmpose, mmpretrain, mmseg, torch_losses
 from .per_sample import PerSampleLosses
 from .record import PassRecord
 from .rules import (
@@ -11,5 +11,6 @@ from .rules import (
 
 __all__ = [
     'PassRecord', 'PerSampleLosses', 'loss_modules', 'mmpose', 'mmpretrain',
-    'refuse_per_sample_loss', 'register_per_sample_loss', 'torch_losses'
+    'mmseg', 'refuse_per_sample_loss', 'register_per_sample_loss',
+    'torch_losses'
 ]

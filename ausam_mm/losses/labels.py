@@ -53,14 +53,14 @@ def labels_at(batch: Any, path: Path) -> list[Tensor]:
     return [torch.as_tensor(value) for value in values]
 
 
-def counts_at(batch: Any, places: dict[str, Path], module: nn.Module,
+def counts_at(batch: Any, places: dict[str, Path | float], module: nn.Module,
               num_samples: int) -> Tensor | None:
     """What each sample of a batch adds to the number that divides its loss.
 
     Args:
         batch (Any): What the data loader returned.
-        places (dict[str, list]): Where the labels are, by the names that the
-            rule of the module knows.
+        places (dict[str, list | float]): Where the labels are, by the names
+            that the rule of the module knows; of numbers, themselves.
         module (nn.Module): A loss module whose rule has ``counts``.
         num_samples (int): Samples of the full batch b.
 
@@ -72,16 +72,18 @@ def counts_at(batch: Any, places: dict[str, Path], module: nn.Module,
     assert rule is not None
     device = next((buffer.device for buffer in module.buffers()),
                   torch.device('cpu'))
-    labels = {name: labels_at(batch, place) for name, place in places.items()}
+    labels = {name: labels_at(batch, place) for name, place in places.items()
+              if isinstance(place, list)}
     if any(len(rows) != num_samples for rows in labels.values()):
         return None
-    missing = dict.fromkeys(rule.labels)
+    # What is no tensor is the same for all samples, or missing.
+    others = {name: places.get(name) for name in rule.labels}
     if all(len({row.shape for row in rows}) == 1 for rows in labels.values()):
-        counts = rule.counts_of(module, {**missing, **{
+        counts = rule.counts_of(module, {**others, **{
             name: torch.stack(rows).to(device)
             for name, rows in labels.items()}})
         return None if counts is None else counts.cpu()
-    counts_of_each = [rule.counts_of(module, {**missing, **{
+    counts_of_each = [rule.counts_of(module, {**others, **{
         name: rows[i].to(device)[None] for name, rows in labels.items()}})
         for i in range(num_samples)]
     return torch.cat([counts.cpu() for counts in counts_of_each

@@ -408,7 +408,8 @@ class PerSampleLosses:
         return losses
 
     @staticmethod
-    def _places_of_labels(term: Term, batch: Any) -> dict[str, Path] | None:
+    def _places_of_labels(
+            term: Term, batch: Any) -> dict[str, Path | float] | None:
         """Where in the batch of the data loader the labels of a call are."""
         module = original(term.module)
         rule = find_rule(module)[0]
@@ -416,8 +417,8 @@ class PerSampleLosses:
         labels = {name: value for name, value in
                   rule.labels_of(module, *term.call).items()
                   if value is not None}
-        found = {name: find_labels(batch, value)
-                 for name, value in labels.items()}
+        found = {name: find_labels(batch, value) if isinstance(value, Tensor)
+                 else value for name, value in labels.items()}
         places = {name: place for name, place in found.items()
                   if place is not None}
         return places if len(places) == len(labels) else None

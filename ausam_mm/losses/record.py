@@ -25,14 +25,15 @@ class Reduction:
             total loss.
         batched (list[bool]): Which arguments of the call, flattened, hold a
             slice for each sample.
-        labels (dict[str, list], optional): Where in a batch of the data
-            loader the labels are that tell by what the module divides, by
-            their names; None if they are not all there.
+        labels (dict[str, list | float], optional): Where in a batch of the
+            data loader the labels are that tell by what the module divides,
+            by their names, and numbers that tell it, too; None if they are
+            not all there.
     """
     of_module: str
     in_total: str = MEAN
     batched: list[bool] = field(default_factory=list)
-    labels: dict[str, list[str | int]] | None = None
+    labels: dict[str, list[str | int] | float] | None = None
 
 
 @dataclass

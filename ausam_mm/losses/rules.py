@@ -37,7 +37,7 @@ class Rule:
         return self.losses(module, *args, **kwargs)
 
     def labels_of(self, module: nn.Module, args: tuple[Any, ...],
-                  kwargs: dict[str, Any]) -> dict[str, Tensor | None]:
+                  kwargs: dict[str, Any]) -> dict[str, Any]:
         """Those of a call that tell by what the module divides, by name."""
         if not self.labels:
             return {}
@@ -45,7 +45,7 @@ class Rule:
         return {name: arguments.get(name) for name in self.labels}
 
     def counts_of(self, module: nn.Module,
-                  labels: dict[str, Tensor | None]) -> Tensor | None:
+                  labels: dict[str, Any]) -> Tensor | None:
         """What each sample adds to the number that divides, shape (N, )."""
         return self.counts(module, **labels) if self.counts else None
 
@@ -81,7 +81,8 @@ def register_per_sample_loss(
         *losses (type | str): The classes, or ``'package.ClassName'`` with the
             top-level package, so that the package needs not be imported.
         labels (tuple[str]): The arguments of the module that tell by what it
-            divides. Defaults to none.
+            divides: tensors with a row for each sample, and numbers. Defaults
+            to none.
         counts (Callable, optional): ``counts(module, **labels)`` returns what
             each sample adds to the number by which the module divides, shape
             (N, ), or None where it divides by the number of samples. Defaults

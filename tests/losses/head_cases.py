@@ -1,12 +1,14 @@
 """Small instances of mmpretrain's and mmpose's heads, with made-up data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
+
+from . import mmseg_cases
+from .cases import Case, left_out
 
 C, K = 5, 4  # classes, keypoints
 SIDE = 8  # of feature maps and heatmaps, in pixels
@@ -24,11 +26,6 @@ HEATMAP = dict(type='MSRAHeatmap', input_size=INPUT, heatmap_size=(SIDE, ) * 2,
                sigma=1.)
 GAU = dict(hidden_dims=8, s=4, expansion_factor=2, dropout_rate=0.,
            drop_path=0., act_fn='SiLU', use_rel_bias=False, pos_enc=False)
-
-
-def maps(head, feats: Tensor, samples: list) -> dict:
-    """The call of most heads: a tuple of maps and the data samples."""
-    return head.loss((feats, ), samples)
 
 
 def vectors(head, feats: Tensor, samples: list) -> dict:
@@ -62,34 +59,9 @@ def between(*names: str, **made: Callable) -> Callable:
     return call
 
 
-@dataclass
-class Case:
-    """A head that is tried.
-
-    Args:
-        head (dict): Its config.
-        call (Callable): ``call(head, feats, samples)`` returns its losses.
-        note (str): What of several variants this is.
-        why_not (str, optional): Why it is not built here.
-    """
-    head: dict[str, Any]
-    call: Callable | None = maps
-    note: str = ''
-    why_not: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.head['type'] + (f', {self.note}' if self.note else '')
-
-
 def linear(kind: str, **options) -> dict[str, Any]:
     """The config of a classification head."""
     return dict(type=kind, num_classes=C, in_channels=WIDTH, **options)
-
-
-def left_out(why_not: str, *kinds: str) -> tuple[Case, ...]:
-    """Heads that are only listed, with the reason."""
-    return tuple(Case(dict(type=kind), why_not=why_not) for kind in kinds)
 
 
 def joints(kind: str, **options) -> dict[str, Any]:
@@ -300,7 +272,7 @@ def images(num: int, library: str, seed: int = 0) -> tuple[Tensor, list]:
 
     Args:
         num (int): How many.
-        library (str): 'mmpretrain' or 'mmpose'.
+        library (str): 'mmpretrain', 'mmpose' or 'mmseg'.
         seed (int): Other ones with another. Defaults to 0.
 
     Returns:
@@ -308,7 +280,8 @@ def images(num: int, library: str, seed: int = 0) -> tuple[Tensor, list]:
     """
     generator = torch.Generator().manual_seed(seed)
     feats = torch.rand(num, WIDTH, SIDE, SIDE, generator=generator)
-    make = _label if library == 'mmpretrain' else _pose
+    make = dict(mmpretrain=_label, mmpose=_pose,
+                mmseg=mmseg_cases.sample)[library]
     return feats, [make(i, generator) for i in range(num)]
 
 

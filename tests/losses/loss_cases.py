@@ -1,6 +1,7 @@
-"""Every loss module of mmpretrain and mmpose, with made-up arguments."""
+"""Every loss module of the libraries, with made-up arguments."""
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from mmengine.model import BaseModel
@@ -13,7 +14,10 @@ from ausam_mm.engine.forward_state import ForwardState
 from ausam_mm.losses import PassRecord, PerSampleLosses
 from ausam_mm.undo import Undo
 
-N, C, K = 6, 5, 7
+from . import mmseg_cases
+from .mmseg_cases import N
+
+C, K = 5, 7
 
 
 def rand(*shape):
@@ -113,6 +117,7 @@ REFUSED = [
     ('mmpose', 'BoneLoss', dict(joint_parents=[0, 0, 1, 2, 3, 4, 5]),
      POINTS),
     ('mmpose', 'InfoNCELoss', {}, (SCORES, )),
+    *mmseg_cases.REFUSED,
 ]
 
 # Divided by a number of the batch, which the labels tell.
@@ -137,6 +142,7 @@ COUNTED = [
      (*POINTS, WEIGHTS)),
     ('mmpose', 'FocalHeatmapLoss', {},
      (HEATMAPS[0].clamp(0.1, 0.9), PEAKS.clamp(max=1), WEIGHTS)),
+    *mmseg_cases.COUNTED,
 ]
 
 # Refused by what they are, whatever they are called with.
@@ -145,6 +151,7 @@ WHOLE_BATCH = [
     ('mmpretrain', 'SwAVLoss', dict(feat_dim=4)),
     ('mmpose', 'SemiSupervisionLoss', dict(joint_parents=[0, 0, 1])),
     ('mmpose', 'AssociativeEmbeddingLoss', {}),
+    *mmseg_cases.WHOLE_BATCH,
 ]
 
 NOT_TRIED = {
@@ -156,7 +163,7 @@ NOT_TRIED = {
 }
 
 CASES = [('mmpretrain', *case) for case in MMPRETRAIN] + \
-    [('mmpose', *case, {}) for case in MMPOSE]
+    [('mmpose', *case, {}) for case in MMPOSE] + mmseg_cases.LOSSES
 
 
 class Holder(BaseModel):
@@ -177,6 +184,8 @@ def is_known(package, kind):
     """Whether the installed release of a library has a loss or a head."""
     if package == 'torch':
         return True
+    if find_spec(package) is None:
+        return False
     __import__(f'{package}.models')
     registry = __import__(f'{package}.registry').registry.MODELS
     return kind in registry.module_dict

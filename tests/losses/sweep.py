@@ -1,16 +1,18 @@
-"""Tries AUSAM on every head and loss of mmpretrain and mmpose.
+"""Tries AUSAM on every head and loss of the OpenMMLab libraries.
 
 Each head that can be built takes two steps on made-up data, and the loss of
 each sample is compared with the head's own loss on that sample alone; so is
 each loss module by itself. What is not separable has to be refused with a
 sentence that names the module. The list is written as a page, and is not
 written if anything is neither.
+Sections of libraries that are not installed, or not named, stay as they are.
 """
 
 import argparse
 import re
 from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -21,8 +23,9 @@ from torch import Tensor, nn
 
 import ausam_mm  # noqa: F401
 
-from . import variants
-from .head_cases import MMPOSE, MMPRETRAIN, Case, images
+from . import mmseg_cases, variants
+from .cases import Case
+from .head_cases import MMPOSE, MMPRETRAIN, images
 from .loss_cases import CASES as LOSSES
 from .loss_cases import (
     COUNTED,
@@ -36,7 +39,8 @@ from .loss_cases import (
     watched,
 )
 
-CASES = dict(mmpretrain=MMPRETRAIN, mmpose=MMPOSE)
+CASES = dict(mmpretrain=MMPRETRAIN, mmpose=MMPOSE, mmseg=mmseg_cases.HEADS)
+INSTALLED = [library for library in CASES if find_spec(library)]
 NUM = 6  # samples in the batch
 NORMS = (nn.modules.batchnorm._BatchNorm, )
 
@@ -207,17 +211,17 @@ def forgotten(library: str) -> list[str]:
         and kind.__module__.startswith(f'{library}.models'))
 
 
-PAGE = """# Heads and losses of mmpretrain and mmpose under AUSAM
+PAGE = """# Heads and losses under AUSAM
 
-Which heads and losses AUSAM can train. ESAM (with `gamma` below 1), KSAM and
-InfoBatch need the same; SAM and the other methods work with all of them. The
-page is written by
+Which heads and losses of mmpretrain, mmpose and mmsegmentation AUSAM can
+train. ESAM (with `gamma` below 1), KSAM and InfoBatch need the same; SAM and
+the other methods work with all of them. The page is written by
 
 ```bash
 python -m tests.losses.sweep
 ```
 
-here with mmpretrain {mmpretrain} and mmpose {mmpose}.
+here with {versions}.
 
 "Separable" means: in two training steps, the loss of each sample was the
 head's own loss on that sample alone (BatchNorm in eval mode). For a loss
@@ -225,20 +229,47 @@ module it means the same of its value. The reduction says how the module's
 batch loss is made of the losses of its samples. How these are found, and how
 to add a loss, is in [losses.md](losses.md).
 """
+TABLE = ['| | separable | reduction, or why not |', '|---|---|---|']
 
 
-def page(outcomes: dict[str, list[Outcome]]) -> str:
-    """The page of the docs."""
-    from mmpose.version import __version__ as mmpose
-    from mmpretrain.version import __version__ as mmpretrain
-    lines = [PAGE.format(mmpretrain=mmpretrain, mmpose=mmpose)]
+def page(outcomes: dict[str, list[Outcome]], before: str) -> str:
+    """The page of the docs.
+
+    Args:
+        outcomes (dict): What became of heads and losses, by section.
+        before (str): The page as it is, of which other sections stay.
+    """
+    sections = sections_of(before)
     for title, found in outcomes.items():
-        lines += [f'## {title}', '', '| | separable | reduction, or why not |',
-                  '|---|---|---|']
-        lines += [o.row for verdict in VERDICTS for o in found
-                  if o.verdict == verdict]
-        lines.append('')
-    return '\n'.join([*lines, *counts(outcomes)])
+        sections[title] = [*TABLE, *(
+            o.row for verdict in VERDICTS for o in found
+            if o.verdict == verdict)]
+    titles = [f'{kind} of {library}' for library in CASES
+              for kind in ('Heads', 'Losses')]
+    lines = [PAGE.format(versions=', '.join(
+        version(library, before) for library in CASES))]
+    for title in titles:
+        lines += [f'## {title}', '', *sections[title], '']
+    rows = [row for title in titles for row in sections[title][len(TABLE):]]
+    # What models make of losses is counted of all libraries.
+    others = variants_row() if len(outcomes) == len(titles) else next(
+        line for line in sections['Counts'] if line.startswith('| what'))
+    return '\n'.join([*lines, *counts(rows, others)])
+
+
+def sections_of(text: str) -> dict[str, list[str]]:
+    """The lines of the sections of a page, by title."""
+    parts = [part.split('\n', 1) for part in text.split('\n## ')[1:]]
+    return {title: body.strip().splitlines() for title, body in parts}
+
+
+def version(library: str, before: str) -> str:
+    """A library and its release, or that which the page names."""
+    if library in INSTALLED:
+        found = __import__(f'{library}.version').version.__version__
+    else:
+        found = re.search(rf'{library} (\d[\w.]*\w)', before)[1]
+    return f'{library} {found}'
 
 
 COUNTS = """## Counts
@@ -250,26 +281,41 @@ one batch and compared on others, and on parts of them.
 
 | | tried | right | refused | refused, though its numbers separate | wrong |
 |---|---|---|---|---|---|"""
+WRONGLY = 'Refused, though its numbers separate: '
 
 
-def counts(outcomes: dict[str, list[Outcome]]) -> list[str]:
-    """The lines of a table of what was tried."""
-    tried = [outcome for found in outcomes.values() for outcome in found
-             if outcome.verdict != 'not tried']
-    right = sum(outcome.verdict == 'yes' for outcome in tried)
-    wrongly = [outcome.name for outcome in tried if outcome.wrongly]
+def counts(rows: list[str], others: str) -> list[str]:
+    """The lines of a table of what was tried.
+
+    Args:
+        rows (list[str]): Those of the heads and losses.
+        others (str): The row of what models make of losses.
+    """
+    tried = [row for row in rows if '| not tried |' not in row]
+    right = sum('| yes |' in row for row in tried)
+    wrongly = [row.split(' | ')[0][2:] for row in tried
+               if '(its numbers separate)' in row]
+    return [*COUNTS.splitlines(),
+            f'| heads and losses | {len(tried)} | {right} | '
+            f'{len(tried) - right - len(wrongly)} | {len(wrongly)} | 0 |',
+            others, '', *(f'- {WRONGLY}{name}.' for name in wrongly)]
+
+
+def variants_row() -> str:
+    """The row of what models make of losses.
+
+    Raises:
+        AssertionError: If one is refused though its numbers separate: that
+            has to be understood first.
+    """
     found = list(track(variants.results(), 'variants'))
     verdicts = Counter(result.verdict for result in found)
     names = [result.name for result in found
              if result.verdict == 'refused wrongly']
-    return [*COUNTS.splitlines(),
-            f'| heads and losses | {len(tried)} | {right} | '
-            f'{len(tried) - right - len(wrongly)} | {len(wrongly)} | 0 |',
-            f'| what a model makes of a loss | {len(found)} | '
-            f'{verdicts["right"]} | {verdicts["refused"]} | {len(names)} | '
-            f'{verdicts["wrong"]} |', '',
-            *(f'- Refused, though its numbers separate: {name}.'
-              for name in wrongly + names)]
+    assert not names, f'{WRONGLY}{", ".join(names)}'
+    return (f'| what a model makes of a loss | {len(found)} | '
+            f'{verdicts["right"]} | {verdicts["refused"]} | 0 | '
+            f'{verdicts["wrong"]} |')
 
 
 def reason(message: str) -> str:
@@ -284,15 +330,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('docs/heads.md'))
+    parser.add_argument(
+        '--only', nargs='+', choices=INSTALLED, default=INSTALLED,
+        help='tries these libraries alone; by default all that are installed')
     args = parser.parse_args()
     outcomes = {}
-    for library, cases in CASES.items():
+    for library in args.only:
         left = forgotten(library)
         assert not left, f'No case for {", ".join(left)} of {library}.'
         outcomes[f'Heads of {library}'] = [
-            try_head(case, library) for case in track(cases, library)]
+            try_head(case, library)
+            for case in track(CASES[library], library)]
         outcomes[f'Losses of {library}'] = try_losses(library)
-    args.out.write_text(page(outcomes) + '\n')
+    args.out.write_text(page(outcomes, args.out.read_text()) + '\n')
     print(f'Written to {args.out}.')
 
 

@@ -262,3 +262,49 @@ def test_cifar_from_an_official_archive(tmp_path, monkeypatch):
     written = cv2.imread(str(tmp_path / 'out/train/dog/00003.png'))
     np.testing.assert_array_equal(
         written[:, :, ::-1], images[3].transpose(1, 2, 0))
+
+
+def write_camvid(folder, classes=12):
+    """Two images of each split, and masks with all classes and none."""
+    for split in ('train', 'val', 'test'):
+        for kind in (split, f'{split}annot'):
+            (folder / kind).mkdir(parents=True)
+        for i in range(2):
+            (folder / split / f'{i}.png').write_bytes(
+                cv2.imencode('.png', np.full((36, 48, 3), i, np.uint8))[1])
+            (folder / f'{split}annot' / f'{i}.png').write_bytes(
+                cv2.imencode('.png', np.random.default_rng(i).integers(
+                    0, classes, (36, 48), 'uint8'))[1])
+    return folder
+
+
+def test_camvid_is_made_small_and_ignores_what_has_no_class(tmp_path):
+    source = write_camvid(tmp_path / 'CamVid')
+    run(CONVERTERS / 'camvid.py', source, '--width', 24, cwd=tmp_path)
+    out = tmp_path / 'data' / 'camvid'
+    assert files_in(out) == [
+        f'{kind}/{split}/{i}.png' for kind in ('images', 'masks')
+        for split in ('test', 'train', 'val') for i in range(2)]
+    image = cv2.imread(str(out / 'images' / 'val' / '1.png'))
+    assert image.shape == (18, 24, 3) and (image == 1).all()
+    mask = cv2.imread(str(out / 'masks' / 'val' / '1.png'), -1)
+    whole = cv2.imread(str(source / 'valannot' / '1.png'), -1)
+    expected = np.where(whole == 11, 255, whole)[::2, ::2]
+    assert (mask == expected).all() and 255 in mask
+
+
+@pytest.mark.parametrize('damage,message', [
+    (lambda folder: (folder / 'valannot' / '1.png').unlink(),
+     'lacks valannot/1.png: it is not whole'),
+    (lambda folder: write_camvid(folder / 'other', 33),
+     'classes up to 32'),
+    (lambda folder: [path.unlink() for path in folder.glob('test/*')],
+     'has no images in test/')])
+def test_a_camvid_that_is_not_whole_is_said_to_be_so(
+        damage, message, tmp_path):
+    source = write_camvid(tmp_path / 'CamVid')
+    damage(source)
+    source = source / 'other' if (source / 'other').exists() else source
+    out = run(CONVERTERS / 'camvid.py', source, cwd=tmp_path, ok=False)
+    assert message in ' '.join(out.split()) and 'Traceback' not in out
+    assert not (tmp_path / 'data' / 'camvid').exists()
