@@ -1,6 +1,7 @@
 """The loss of each sample, from the loss modules of any model."""
 
-from . import mmpose, mmpretrain, torch_losses
+from . import mmdet, mmpose, mmpretrain, torch_losses
+from .detection import register_detection_head
 from .per_sample import PerSampleLosses
 from .record import PassRecord
 from .rules import (
@@ -10,6 +11,8 @@ from .rules import (
 )
 
 __all__ = [
-    'PassRecord', 'PerSampleLosses', 'loss_modules', 'mmpose', 'mmpretrain',
-    'refuse_per_sample_loss', 'register_per_sample_loss', 'torch_losses'
+    'PassRecord', 'PerSampleLosses', 'loss_modules', 'mmdet', 'mmpose',
+    'mmpretrain',
+    'refuse_per_sample_loss', 'register_detection_head',
+    'register_per_sample_loss', 'torch_losses'
 ]
