@@ -223,6 +223,7 @@ class HeadLosses:
         self.head: Any = head
         self.model = model
         self.source = source
+        self._signature = _signature(head)
         self._judged: tuple[Divisors, int] = Divisors(), 0
         # Of the images in batches of the data loader.
         self._numbers: WeakKeyDictionary[Any, list[Tensor]] = \
@@ -243,8 +244,9 @@ class HeadLosses:
             ValueError: If the batch of the data loader does not tell by what
                 a part of it is to be divided.
         """
-        arguments = dict(inspect.signature(method).bind(
-            *args, **kwargs).arguments)
+        arguments = dict(self._signature.bind(
+            self.head, *args, **kwargs).arguments)
+        arguments.pop('self')
 
         def run(arguments: dict[str, Any],
                 divisors: Divisors) -> dict[str, Any]:
@@ -375,6 +377,16 @@ def part_of(arguments: dict[str, Any], position: int) -> dict[str, Any]:
         else:
             part[name] = [level[position:position + 1] for level in value]
     return part
+
+
+def _signature(head: nn.Module) -> inspect.Signature:
+    """The arguments of a head's loss; subclasses may hand on what they get."""
+    for cls in type(head).__mro__:
+        if LOSS_METHOD in vars(cls):
+            found = inspect.signature(vars(cls)[LOSS_METHOD])
+            if _OF_IMAGES[0] in found.parameters:
+                return found
+    raise ValueError(f'its `{LOSS_METHOD}` has no argument `{_OF_IMAGES[0]}`')
 
 
 def _boxes(instances: Any, device: torch.device) -> InstanceData:

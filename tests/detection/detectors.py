@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
@@ -105,14 +106,13 @@ def config(kind):
             train_cfg, allowed_border=-1, pos_weight=-1))
 
 
-def build(kind, seed=0, **head):
+def build(kind, seed=0):
     """A detector in train mode, with its normalization layers in eval."""
     init_default_scope('mmdet')
     import mmdet.models  # noqa: F401
     torch.manual_seed(seed)
-    cfg = copy.deepcopy(config(kind))
-    cfg['bbox_head'].update(head)
-    model = MODELS.build(dict(cfg, _scope_='mmdet'))
+    cfg = ConfigDict(copy.deepcopy(config(kind)), _scope_='mmdet')
+    model = MODELS.build(cfg)
     for p in model.parameters():
         if p.dim() > 1:  # so that queries and images differ
             torch.nn.init.normal_(p, std=(p[0].numel() or 1)**-.5)
@@ -134,8 +134,8 @@ def frozen(model):
     return train()
 
 
-def batch(seed=0, size=4, first=0, boxes=(3, 1, 0, 2), shapes=None):
-    """Images with 0 to 3 boxes each, as the data loader collates them."""
+def batch(seed=0, size=4, first=0, boxes=(5, 1, 0, 2), shapes=None):
+    """Images with 0 to 5 boxes each, as the data loader collates them."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.bbox import HorizontalBoxes
     g = torch.Generator().manual_seed(seed)
@@ -239,7 +239,7 @@ def alone(kind, model, data, total=None, others=()):
         row = 0.
         for name, loss in losses_of(model, part(data, [i])).items():
             end = name.split('.')[-1]
-            synced = others and not (kind, end) in (
+            synced = others and (kind, end) not in (
                 ('DETR', 'loss_cls'), ('RetinaNet', 'loss_cls'),
                 ('RetinaNet', 'loss_bbox'))
             whole = sum(one[end][0] for one in (every if synced else own))
