@@ -30,13 +30,15 @@ BLOCK = re.compile(
     r'(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)', re.DOTALL)
 NOTE = '# Written by docs/generate.py.\n'
 TASKS = dict(
-    mmpretrain='Image Classification', mmpose='Keypoint Detection')
+    mmpretrain='Image Classification', mmpose='Keypoint Detection',
+    mmdet='Object Detection')
 DATA = {
     'cifar10': 'CIFAR-10',
     'cifar10-2000': 'CIFAR-10, 2,000 images',
     'cifar10-2000-noise40': 'CIFAR-10, 2,000 images, 40 % of the labels wrong',
     'cifar100': 'CIFAR-100',
     'coco': 'COCO',
+    'coco-people-160': 'People of COCO, 119 images',
     'digits': 'Digits',
     'digits-noise40': 'Digits, 40 % of the labels wrong',
     'figures': 'Figures',
@@ -219,10 +221,11 @@ def configs() -> list[Path]:
 
 
 def architecture(model: dict) -> list[str]:
-    """Names of a model's head, where it estimates poses, and backbone."""
+    """Names of a model's head, unless it classifies, and backbone."""
     if model['type'] == 'LSQModel':
         return [*architecture(model['architecture']), 'LSQ']
-    backbone, head = model['backbone'], model['head']
+    backbone = model['backbone']
+    head = model.get('bbox_head') or model['head']
     name = backbone.get('model_name') or backbone['type'].removesuffix(
         '_CIFAR')
     for size in ('depth', 'arch'):

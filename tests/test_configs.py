@@ -69,13 +69,15 @@ class MadeUp(Dataset):
     Args:
         pipeline (list): The pipeline.
         image (Path): An image file.
-        metainfo (dict): Of a pose data set; None for classification.
+        metainfo (dict): Of a pose data set; None for others.
+        with_boxes (bool): Whether they have boxes.
     """
 
-    def __init__(self, pipeline, image, metainfo=None):
+    def __init__(self, pipeline, image, metainfo=None, with_boxes=False):
         self.pipeline = Compose(pipeline)
         self.image = image
         self.metainfo = metainfo
+        self.with_boxes = with_boxes
 
     def __len__(self):
         return 4
@@ -83,6 +85,9 @@ class MadeUp(Dataset):
     def __getitem__(self, i):
         sample = dict(img_path=str(self.image), img=cv2.imread(
             str(self.image)), gt_label=i, sample_idx=i)
+        if self.with_boxes:
+            sample.update(img_id=i, height=64, width=64, instances=[dict(
+                bbox=[4, 4, 30 + 8 * i, 60], bbox_label=0, ignore_flag=0)])
         if self.metainfo:
             joints = self.metainfo['num_keypoints']
             points = np.random.default_rng(i).uniform(8, 56, (1, joints, 2))
@@ -156,7 +161,8 @@ def two_steps(config, wrapper, folder):
     runner = Runner(
         cfg.model, str(folder), train_cfg=cfg.train_cfg,
         train_dataloader=dict(
-            dataset=MadeUp(data.pipeline, image, metainfo), batch_size=2,
+            dataset=MadeUp(data.pipeline, image, metainfo,
+                           cfg.default_scope == 'mmdet'), batch_size=2,
             num_workers=0, sampler=dict(cfg.train_dataloader.sampler),
             collate_fn=cfg.train_dataloader.get(
                 'collate_fn', dict(type='pseudo_collate'))),
@@ -185,6 +191,8 @@ def scope():
     ('config', 'wrapper'), TRAININGS,
     ids=lambda value: getattr(value, 'stem', value))
 def test_every_config_trains_two_steps(config, wrapper, tmp_path, scope):
+    if 'detection' in config.parts:
+        pytest.importorskip('mmdet')
     runner, before, after, verified = two_steps(config, wrapper, tmp_path)
     assert runner.iter == 2
     assert all(torch.isfinite(p).all() for p in after)

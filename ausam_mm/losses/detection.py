@@ -1,11 +1,9 @@
 """The losses of a detector's head, one image at a time.
 
 A head flattens the anchors of all images, and divides by numbers of the
-batch, such as that of its positives. What it divides by can be seen and
-replaced where it comes from: in what ``get_targets`` returns, or in what
-``reduce_mean`` is given, which averages it over processes. So the head itself
-is called with one image at a time, and divides by the numbers of the batch:
-the sum over the images is the loss of the batch.
+batch. So the head itself is called with one image at a time, and divides by
+the numbers of the batch (:mod:`.divisors`): the sum over the images is the
+loss of the batch.
 
 A part of a batch is divided by the numbers of the full batch, too. Those of
 the images that are left out are found by calling the head with their boxes
@@ -16,9 +14,7 @@ from __future__ import annotations
 
 import inspect
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -28,11 +24,10 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..checks import require, require_choice
+from .divisors import MEANS, TARGETS, Divisors
 from .record import PassRecord
 from .rules import Rule, add_rule, class_with_rule
 
-# Where the numbers come from by which a head divides.
-TARGETS, MEANS = 'get_targets', 'reduce_mean'
 # What makes a head's losses, and has to be as in the class with a rule.
 LOSS_METHOD = 'loss_by_feat'
 _METHODS = (LOSS_METHOD, 'loss_by_feat_single', 'get_targets')
@@ -61,93 +56,6 @@ def register_detection_head(*heads: type | str, numbers_from: str) -> None:
 
 def _losses_of_images(module: Any, call: HeadCall, name: str) -> Tensor:
     return call.losses(name)
-
-
-class Divisors:
-    """The numbers by which a head divides, in the order that it asks for them.
-
-    Args:
-        numbers (list[Tensor], optional): What takes the place of the head's
-            own numbers. Defaults to None, for those.
-        means (list[Tensor], optional): What takes the place of averages over
-            processes. Defaults to None, for those.
-        local (bool): Whether nothing is averaged over processes. Defaults to
-            False.
-
-    Attributes:
-        own (list[Tensor]): The head's own numbers, of the images of its call.
-        averages (list[Tensor]): What it got as averages over processes.
-    """
-
-    def __init__(self, numbers: list[Tensor] | None = None,
-                 means: list[Tensor] | None = None,
-                 local: bool = False) -> None:
-        self.numbers = numbers
-        self.means = means
-        self.local = local
-        self.own: list[Tensor] = []
-        self.averages: list[Tensor] = []
-
-    def as_given(self) -> Divisors:
-        """Divides other images by what these were divided by."""
-        return Divisors(self.numbers or self.own, self.averages)
-
-    def number(self, own: Tensor) -> Tensor:
-        """What the head gets for one of its own numbers."""
-        self.own.append(own.detach().clone())
-        if self.numbers is None:
-            return own
-        return self.numbers[len(self.own) - 1].to(own, copy=True)
-
-    def mean(self, reduce: Callable[[Tensor], Tensor],
-             value: Tensor) -> Tensor:
-        """What the head gets for an average over processes."""
-        if self.means is not None:
-            value = self.means[len(self.averages)].to(value, copy=True)
-        elif not self.local:
-            value = reduce(value)
-        # The head may change it in place.
-        self.averages.append(value.detach().clone())
-        return value
-
-    @contextmanager
-    def applied(self, head: Any, source: str) -> Iterator[None]:
-        """A head divides by these numbers inside.
-
-        Args:
-            head (nn.Module): The head.
-            source (str): Where its own numbers come from, 'get_targets' or
-                'reduce_mean'.
-        """
-        # reduce_mean is a global of the modules in which a head's class and
-        # its parents are written.
-        scopes = [vars(sys.modules[cls.__module__])
-                  for cls in type(head).__mro__]
-        scopes = [scope for scope in scopes if 'reduce_mean' in scope]
-        before = [scope['reduce_mean'] for scope in scopes]
-        get_targets = head.get_targets
-
-        def targets(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
-            return tuple(
-                self.number(torch.tensor(float(each))).item()
-                if isinstance(each, (int, float)) else each
-                for each in get_targets(*args, **kwargs))
-
-        def reduce_mean(value: Tensor) -> Tensor:
-            if source == MEANS:
-                value = self.number(value)
-            return self.mean(before[0], value)
-
-        try:
-            for scope in scopes:
-                scope['reduce_mean'] = reduce_mean
-            if source == TARGETS:
-                vars(head)['get_targets'] = targets
-            yield
-        finally:
-            for scope, function in zip(scopes, before):
-                scope['reduce_mean'] = function
-            vars(head).pop('get_targets', None)
 
 
 @dataclass

@@ -46,6 +46,32 @@ ATTENTION = dict(embed_dims=8, num_heads=2, dropout=0.1, batch_first=True)
 FFN = dict(embed_dims=8, feedforward_channels=16, num_fcs=2, ffn_drop=0.1,
            act_cfg=dict(type='ReLU', inplace=True))
 WITH_RULES = ('RetinaNet', 'FCOS', 'ATSS', 'DETR')
+# Other heads and options, as what they are like.
+VARIANTS = {
+    'RetinaNet': {
+        'RetinaHead, boxes decoded': dict(
+            reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss')),
+        'RetinaSepBNHead': dict(type='RetinaSepBNHead', num_ins=2,
+                                norm_cfg=dict(type='BN')),
+        'SSDHead': dict(
+            type='SSDHead', in_channels=(8, 8), loss_cls=None, loss_bbox=None,
+            anchor_generator=dict(
+                type='SSDAnchorGenerator', scale_major=False, input_size=SIZE,
+                min_sizes=[12, 24], max_sizes=[24, 48], strides=[8, 16],
+                ratios=[[2], [2]])),
+    },
+    'FCOS': {
+        'FCOSHead, center_sampling': dict(
+            center_sampling=True, norm_on_bbox=True, centerness_on_reg=True,
+            loss_bbox=dict(type='GIoULoss')),
+    },
+    'ATSS': {},
+    'DETR': {
+        'DETRHead, sync_cls_avg_factor': dict(sync_cls_avg_factor=True),
+        'ConditionalDETRHead': dict(
+            type='ConditionalDETRHead', loss_cls=FOCAL),
+    },
+}
 
 
 def config(kind):
@@ -106,12 +132,21 @@ def config(kind):
             train_cfg, allowed_border=-1, pos_weight=-1))
 
 
-def build(kind, seed=0):
+def build(kind, seed=0, **head):
     """A detector in train mode, with its normalization layers in eval."""
     init_default_scope('mmdet')
     import mmdet.models  # noqa: F401
     torch.manual_seed(seed)
     cfg = ConfigDict(copy.deepcopy(config(kind)), _scope_='mmdet')
+    cfg.bbox_head = ConfigDict({**cfg.bbox_head, **copy.deepcopy(head)})
+    if head.get('type') == 'ConditionalDETRHead':
+        cfg.type = 'ConditionalDETR'
+    if head.get('type') == 'SSDHead':
+        cfg.train_cfg.update(smoothl1_beta=1., neg_pos_ratio=3)
+        cfg.bbox_head = ConfigDict({
+            name: value for name, value in cfg.bbox_head.items()
+            if name not in ('stacked_convs', 'feat_channels')
+            and value is not None})
     model = MODELS.build(cfg)
     for p in model.parameters():
         if p.dim() > 1:  # so that queries and images differ
@@ -187,7 +222,7 @@ def divisors(kind, model, data):
     truth, meta = sample.gt_instances, sample.metainfo
     if kind == 'DETR':
         num = float(len(truth))
-        every = num + BACKGROUND * (QUERIES - num)
+        every = num + head.bg_cls_weight * (QUERIES - num)
         return dict(loss_cls=(every, 1), loss_bbox=(num, 1),
                     loss_iou=(num, 1))
     with torch.no_grad():

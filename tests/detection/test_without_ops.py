@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
 from ausam_mm import compat_mmdet
@@ -56,7 +57,7 @@ def test_a_two_stage_detector_names_what_it_needs():
         roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0))
     with pytest.raises(ImportError, match='mmcv.ops.RoIAlign is needed here: '
                        'install mmcv with compiled ops'):
-        MODELS.build(dict(
+        MODELS.build(ConfigDict(
             _scope_='mmdet', type='FasterRCNN', backbone=config(
                 'RetinaNet')['backbone'], rpn_head=None, roi_head=dict(
                     type='StandardRoIHead', bbox_roi_extractor=extractor,
