@@ -68,8 +68,6 @@ VARIANTS = {
     'ATSS': {},
     'DETR': {
         'DETRHead, sync_cls_avg_factor': dict(sync_cls_avg_factor=True),
-        'ConditionalDETRHead': dict(
-            type='ConditionalDETRHead', loss_cls=FOCAL),
     },
 }
 
@@ -139,8 +137,6 @@ def build(kind, seed=0, **head):
     torch.manual_seed(seed)
     cfg = ConfigDict(copy.deepcopy(config(kind)), _scope_='mmdet')
     cfg.bbox_head = ConfigDict({**cfg.bbox_head, **copy.deepcopy(head)})
-    if head.get('type') == 'ConditionalDETRHead':
-        cfg.type = 'ConditionalDETR'
     if head.get('type') == 'SSDHead':
         cfg.train_cfg.update(smoothl1_beta=1., neg_pos_ratio=3)
         cfg.bbox_head = ConfigDict({

@@ -7,6 +7,7 @@ section "Heads of mmdet" of the page.
 """
 
 import argparse
+import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -25,8 +26,7 @@ SECTION = """## Heads of mmdet
 
 Written by `python -m tests.detection.sweep`, here with mmdet {version}. An
 image is compared with the detector's loss on this image alone, divided by the
-numbers of the batch. Heads that are not named here have no losses of their
-own. See [detection.md](detection.md).
+numbers of the batch. See [detection.md](detection.md).
 
 | | separable | reduction, or why not |
 |---|---|---|
@@ -62,27 +62,30 @@ def try_head(name, kind, options):
         f'`{key}` {how}' for key, how in wrapper.reductions.items()) + ' |'
 
 
-def others():
-    """The heads that are refused, by the reason."""
+def others(tried):
+    """The heads that are not tried: verdict and reason, and their names."""
     init_default_scope('mmdet')
     import mmdet.models  # noqa: F401
     from mmdet.registry import MODELS
     found = defaultdict(list)
     for name, kind in sorted(MODELS.module_dict.items()):
         if not kind.__module__.startswith('mmdet.models') \
-                or not name.endswith('Head'):
+                or not name.endswith('Head') or inspect.isabstract(kind):
             continue
         head = kind.__new__(kind)
         rule, reason = find_rule(head)
         if rule is not None:
-            if class_with_rule(head) is kind:
-                continue
             try:
                 HeadLosses(head, None, rule.numbers_from)
-                continue
+                reason = f'not tried | as {class_with_rule(head).__name__}'
             except ValueError as error:
-                reason = str(error)
-        if reason is not None:
+                reason = f'refused | {error}'
+        elif reason is not None:
+            reason = f'refused | {reason}'
+        else:
+            reason = ('not tried | its loss modules are judged as those of '
+                      'any model')
+        if name not in tried:
             found[reason].append(name)
     return found
 
@@ -90,9 +93,11 @@ def others():
 def section():
     """The section of the page, as text."""
     from mmdet import __version__
-    rows = [try_head(*case) for case in cases()]
-    rows += [f'| {", ".join(names)} | refused | {reason} |'
-             for reason, names in others().items()]
+    tried = list(cases())
+    rows = [try_head(*case) for case in tried]
+    left = others({name for name, *_ in tried})
+    rows += [f'| {", ".join(left[reason])} | {reason} |'
+             for reason in sorted(left, reverse=True)]
     return SECTION.format(version=__version__) + '\n'.join(rows) + '\n\n'
 
 
