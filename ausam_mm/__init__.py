@@ -6,7 +6,7 @@ nor mmpose nor its own ``ausam_mm.quantization``: each costs only those who use
 it.
 """
 
-from . import compat
+from . import compat, compat_mmdet
 from .checkpoints import UntrustedCheckpointError, checkpoint_loading
 from .config import set_optim_wrapper
 from .datasets import KeypointNoise, LabelNoise, wrong_samples
@@ -47,6 +47,7 @@ from .strategies import ResumableFSDPStrategy
 from .version import __version__
 
 compat.install()
+compat_mmdet.install()
 
 __all__ = [
     'AELookSAM', 'AESAM', 'AUSAM', 'AUSAMBatchSampler',

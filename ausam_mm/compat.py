@@ -62,7 +62,7 @@ def is_missing(module: str) -> bool:
         return True
 
 
-def _stand_in(module: str) -> types.ModuleType:
+def stand_in(module: str) -> types.ModuleType:
     """A module whose every attribute is a class that refuses to be built."""
 
     def __getattr__(name: str) -> type:  # noqa: N807
@@ -83,7 +83,7 @@ def _stand_in(module: str) -> types.ModuleType:
 @contextmanager
 def _standing_in(module: str) -> Iterator[None]:
     """Make ``module`` importable inside the context, and only there."""
-    stubs = {module: _stand_in(module)}
+    stubs = {module: stand_in(module)}
     package = module.split('.')[0]
     if importlib.util.find_spec(package) is None:
         stubs[package] = types.ModuleType(package)

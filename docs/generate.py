@@ -31,7 +31,7 @@ BLOCK = re.compile(
 NOTE = '# Written by docs/generate.py.\n'
 TASKS = dict(
     mmpretrain='Image Classification', mmpose='Keypoint Detection',
-    mmseg='Semantic Segmentation')
+    mmdet='Object Detection', mmseg='Semantic Segmentation')
 DATA = {
     'camvid': 'CamVid',
     'cifar10': 'CIFAR-10',
@@ -43,6 +43,7 @@ DATA = {
     'cifar100-batch-augment': 'CIFAR-100',
     'cifar100': 'CIFAR-100',
     'coco': 'COCO',
+    'coco-people-160': 'People of COCO, 119 images',
     'digits': 'Digits',
     'digits-noise40': 'Digits, 40 % of the labels wrong',
     'figures': 'Figures',
@@ -229,7 +230,8 @@ def architecture(model: dict) -> list[str]:
     if model['type'] == 'LSQModel':
         return [*architecture(model['architecture']), 'LSQ']
     backbone = model['backbone']
-    head = model.get('decode_head') or model['head']
+    head = next(model[name] for name in ('decode_head', 'bbox_head', 'head')
+                if name in model)
     name = backbone.get('model_name') or backbone['type'].removesuffix(
         '_CIFAR')
     for size in ('depth', 'arch'):

@@ -71,9 +71,11 @@ class MadeUp(Dataset):
         image (Path): An image file.
         metainfo (dict): Of a pose data set; None for others.
         masks (bool): Whether they are for segmentation: files of their own.
+        with_boxes (bool): Whether they have boxes.
     """
 
-    def __init__(self, pipeline, image, metainfo=None, masks=False):
+    def __init__(self, pipeline, image, metainfo=None, masks=False,
+                 with_boxes=False):
         self.pipeline = Compose(pipeline)
         self.image = image
         self.masks = masks
@@ -85,6 +87,7 @@ class MadeUp(Dataset):
             cv2.imwrite(str(image.with_name('mask.png')),
                         generator.integers(0, 5, (64, 64), 'uint8'))
         self.metainfo = metainfo
+        self.with_boxes = with_boxes
 
     def __len__(self):
         return 4
@@ -97,6 +100,9 @@ class MadeUp(Dataset):
                 img_path=str(self.image.with_name(f'{i}.png')),
                 seg_map_path=str(self.image.with_name('mask.png')),
                 seg_fields=[], label_map=None, reduce_zero_label=False)
+        if self.with_boxes:
+            sample.update(img_id=i, height=64, width=64, instances=[dict(
+                bbox=[4, 4, 30 + 8 * i, 60], bbox_label=0, ignore_flag=0)])
         if self.metainfo:
             joints = self.metainfo['num_keypoints']
             points = np.random.default_rng(i).uniform(8, 56, (1, joints, 2))
@@ -172,7 +178,8 @@ def two_steps(config, wrapper, folder):
         cfg.model, str(folder), train_cfg=cfg.train_cfg,
         train_dataloader=dict(
             dataset=MadeUp(data.pipeline, image, metainfo,
-                           cfg.default_scope == 'mmseg'),
+                           cfg.default_scope == 'mmseg',
+                           cfg.default_scope == 'mmdet'),
             batch_size=2, num_workers=0,
             sampler=dict(cfg.train_dataloader.sampler),
             collate_fn=cfg.train_dataloader.get(
@@ -204,6 +211,8 @@ def scope():
 def test_every_config_trains_two_steps(config, wrapper, tmp_path, scope):
     if 'segmentation' in config.parts:
         pytest.importorskip('mmseg')
+    if 'detection' in config.parts:
+        pytest.importorskip('mmdet')
     runner, before, after, verified = two_steps(config, wrapper, tmp_path)
     assert runner.iter == 2
     assert all(torch.isfinite(p).all() for p in after)

@@ -78,7 +78,7 @@ class Aside:
             enter(frozen_statistics(self.inner, self.undo))
             if mode != 'train':
                 enter(eval_mode(self.inner, self.undo, mode == 'eval',
-                                self.losses.modules.values()))
+                                self.losses.without_layers))
             enter(self.undo.scope())
             self.undo.keep(self.state.reset)
             enter(self.watch(record))

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..internals import flatten, version
+from ..losses.detection import LOSS_METHOD
 from .capture import Call
 from .distributed import is_fsdp
 
-_OF_TORCH = {*vars(nn.Module()), '_compiled_call_impl'}
+# torch's own, and the method that is replaced while losses are watched.
+_LEFT_ALONE = {*vars(nn.Module()), '_compiled_call_impl', LOSS_METHOD}
 _INTERVAL = 500  # steps between two looks at everything
 _CONTAINERS = (list, dict, set, deque)
 _PRIMITIVES = (int, float, str)
@@ -284,7 +286,7 @@ class ForwardState:
                 if not p.requires_grad:
                     yield key
         if not has_statistics:  # which are frozen by their attributes
-            yield from vars(module).keys() - _OF_TORCH
+            yield from vars(module).keys() - _LEFT_ALONE
 
 
 class CallCopy:

@@ -1,6 +1,7 @@
 """The loss of each sample, from the loss modules of any model."""
 
-from . import mmpose, mmpretrain, mmseg, torch_losses
+from . import mmdet, mmpose, mmpretrain, mmseg, torch_losses
+from .detection import register_detection_head
 from .per_sample import PerSampleLosses
 from .record import PassRecord
 from .rules import (
@@ -10,7 +11,7 @@ from .rules import (
 )
 
 __all__ = [
-    'PassRecord', 'PerSampleLosses', 'loss_modules', 'mmpose', 'mmpretrain',
-    'mmseg', 'refuse_per_sample_loss', 'register_per_sample_loss',
-    'torch_losses'
+    'PassRecord', 'PerSampleLosses', 'loss_modules', 'mmdet', 'mmpose',
+    'mmpretrain', 'mmseg', 'refuse_per_sample_loss', 'register_detection_head',
+    'register_per_sample_loss', 'torch_losses'
 ]

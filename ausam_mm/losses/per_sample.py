@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..internals import not_compiled, remove_hook, remove_pre_hook
 from ..undo import Undo
 from .alone import ModuleState, one_by_one
+from .detection import LOSS_METHOD, HeadLosses
 from .judge import DIVIDES, OUTSIDE, fits, judge, outside
 from .labels import Path, counts_at, find_labels
 from .record import (
@@ -78,12 +79,29 @@ class PerSampleLosses:
         self._has_outside = False
         self._to_confirm = False
         self._said_ignored = False
+        self._heads: dict[str, HeadLosses] = {}
+        for name, module in self.modules.items():
+            rule = find_rule(original(module))[0]
+            if rule is not None and rule.numbers_from is not None:
+                try:
+                    self._heads[name] = HeadLosses(
+                        module, model, rule.numbers_from)
+                except ValueError as error:
+                    raise refusal(name, module, str(error)) from error
         if not self.modules:
             raise ValueError(
                 f'{type(model).__name__} has no loss modules, so that the '
                 'loss of each sample cannot be seen: compute its loss in an '
                 'nn.Module whose class name ends with "Loss", or use SAM, '
                 'which needs none.')
+
+    @property
+    def without_layers(self) -> list[nn.Module]:
+        """The loss modules, and of detectors' heads those inside."""
+        return [module for name, module in self.modules.items()
+                if name not in self._heads] + [
+            module for name in self._heads for module in loss_modules(
+                nn.ModuleList(self.modules[name].children())).values()]
 
     @property
     def reductions(self) -> dict[str, str]:
@@ -222,6 +240,10 @@ class PerSampleLosses:
         undo = undo or Undo()
         with undo.scope():
             for name, module in self.modules.items():
+                if name in self._heads:
+                    undo.replace(module, LOSS_METHOD,
+                                 self._method_of_head(name, record))
+                    continue
                 before, after = self._hooks_of_loss(name, record)
                 undo.keep(remove_pre_hook, module, before)
                 module.register_forward_pre_hook(before)
@@ -248,37 +270,72 @@ class PerSampleLosses:
             if not isinstance(output, Tensor):
                 raise refusal(name, module, 'it returns a '
                               f'{type(output).__name__} instead of a tensor')
-            moved = state.moved_buffer()
-            if moved is not None:
-                raise refusal(name, module, f'it changes its buffer `{moved}` '
-                              'at every call')
-            key = now.next_key(name)
-            term = Term(key, module, (args, kwargs), now.num_samples,
-                        output.detach().clone(), state, self.calls.get(key))
-            now.terms.append(term)
-            if now.aside:
-                # From here to the total loss there is a graph.
-                torch.set_grad_enabled(True)
-                term.returned = output.detach().requires_grad_()
-                if not now.to_judge:
-                    self._evaluate(term)
-                return term.returned.clone()  # to be changed in place
-            if not output.requires_grad:  # a metric
-                return None
-            self._seen.add(key)
-            if term.reduction is None:  # on a full batch it does no harm
-                self.verified = False
-                if now.num_samples < now.batch_size:
-                    raise refusal(name, module, 'the model does not call it '
-                                  'in every step, and calls it first on a '
-                                  'part of a batch')
-            # A clone may be changed in place.
-            returned = self._returned(term, now, output).clone()
-            term.returned = returned.detach().clone()
-            returned.register_hook(partial(setattr, term, 'weight'))
-            return returned
+            return self._recorded(now.next_key(name), module,
+                                  (args, kwargs), output, state, now)
 
         return before, after
+
+    def _method_of_head(self, name: str, record: Callable[[], PassRecord]
+                        ) -> Callable[..., dict[str, Any]]:
+        """What takes the place of the ``loss_by_feat`` of a detector's head.
+
+        Each of the losses that it returns is recorded as one call.
+        """
+        module: Any = self.modules[name]
+        method = module.loss_by_feat
+
+        @not_compiled
+        def loss_by_feat(*args: Any, **kwargs: Any) -> dict[str, Any]:
+            now, state = record(), ModuleState(module)
+            try:
+                call = self._heads[name].call(method, args, kwargs, now)
+            except ValueError as error:
+                raise refusal(name, module, str(error)) from error
+            output = call.output
+            for loss in call.names:
+                returned = self._recorded(
+                    now.next_key(f'{name}#{loss}'), module,
+                    ((call, loss), {}), output[loss], state, now)
+                if returned is not None:
+                    output[loss] = returned
+            return output
+
+        return loss_by_feat
+
+    def _recorded(self, key: str, module: nn.Module,
+                  call: tuple[tuple[Any, ...], dict[str, Any]],
+                  output: Tensor, state: ModuleState,
+                  now: PassRecord) -> Tensor | None:
+        """Adds a call to a record; what the model goes on with, if new."""
+        name = key.split('#')[0]
+        moved = state.moved_buffer()
+        if moved is not None:
+            raise refusal(name, module, f'it changes its buffer `{moved}` '
+                          'at every call')
+        term = Term(key, module, call, now.num_samples,
+                    output.detach().clone(), state, self.calls.get(key))
+        now.terms.append(term)
+        if now.aside:
+            # From here to the total loss there is a graph.
+            torch.set_grad_enabled(True)
+            term.returned = output.detach().requires_grad_()
+            if not now.to_judge:
+                self._evaluate(term)
+            return term.returned.clone()  # to be changed in place
+        if not output.requires_grad:  # a metric
+            return None
+        self._seen.add(key)
+        if term.reduction is None:  # on a full batch it does no harm
+            self.verified = False
+            if now.num_samples < now.batch_size:
+                raise refusal(name, module, 'the model does not call it '
+                              'in every step, and calls it first on a '
+                              'part of a batch')
+        # A clone may be changed in place.
+        returned = self._returned(term, now, output).clone()
+        term.returned = returned.detach().clone()
+        returned.register_hook(partial(setattr, term, 'weight'))
+        return returned
 
     def _hook_of_model(self, record: Callable[[], PassRecord]
                        ) -> Callable[..., Any]:

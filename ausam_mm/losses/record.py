@@ -200,8 +200,9 @@ class PassRecord:
         self.factor = gradient.sum()
 
     def next_key(self, name: str) -> str:
-        """The key of the next call of a module."""
-        calls = sum(term.name == name for term in self.terms)
+        """The key of the next call of a module, or of a part of its output."""
+        calls = sum(term.key == name or term.key.startswith(f'{name}#')
+                    for term in self.terms)
         return f'{name}#{calls + 1}' if calls else name
 
 

@@ -23,11 +23,14 @@ class Rule:
         labels (tuple[str]): The arguments of the module that ``counts``
             gets.
         takes_num_samples (bool): Whether ``losses`` is given N.
+        numbers_from (str, optional): Of a detector's head, see
+            :func:`ausam_mm.losses.register_detection_head`.
     """
     losses: Function
     counts: Counts | None = None
     labels: tuple[str, ...] = ()
     takes_num_samples: bool = False
+    numbers_from: str | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...],
                  kwargs: dict[str, Any], num_samples: int) -> Tensor:
@@ -97,11 +100,16 @@ def register_per_sample_loss(
 
     def decorator(function: Function) -> Function:
         takes = 'num_samples' in inspect.signature(function).parameters
-        for loss in losses:
-            _RULES[_key(loss)] = Rule(function, counts, labels, takes)
+        add_rule(Rule(function, counts, labels, takes), *losses)
         return function
 
     return decorator
+
+
+def add_rule(rule: Rule, *modules: type | str) -> None:
+    """Sets the rule of classes, see :func:`register_per_sample_loss`."""
+    for module in modules:
+        _RULES[_key(module)] = rule
 
 
 def refuse_per_sample_loss(reason: str, *modules: type | str) -> None:
@@ -132,6 +140,11 @@ def find_rule(module: nn.Module) -> tuple[Rule | None, str | None]:
         if rule or reason:  # a rule lifts a refusal
             return rule, None if rule else reason
     return None, None
+
+
+def class_with_rule(module: nn.Module) -> type:
+    """The class whose rule holds for a module: its own or a parent."""
+    return next(cls for cls in type(module).__mro__ if _key(cls) in _RULES)
 
 
 def refusal(name: str, module: nn.Module, reason: str) -> ValueError:

@@ -308,3 +308,40 @@ def test_a_camvid_that_is_not_whole_is_said_to_be_so(
     out = run(CONVERTERS / 'camvid.py', source, cwd=tmp_path, ok=False)
     assert message in ' '.join(out.split()) and 'Traceback' not in out
     assert not (tmp_path / 'data' / 'camvid').exists()
+
+
+def people_of_coco(width, height):
+    image = dict(id=7, file_name='000000000007.jpg', width=width,
+                 height=height, source='x')
+    people = [dict(id=i, image_id=7, category_id=1, iscrowd=i, area=50.,
+                   bbox=[width / 2, height / 4, 8., 12.], keypoints=[0] * 51)
+              for i in range(2)]
+    return json.dumps(dict(images=[image], annotations=people)).encode()
+
+
+def test_people_of_coco_are_scaled_with_their_boxes(tmp_path):
+    """To a longest side of 160 pixels; crowds stay crowds."""
+    whole = {'c/images/000000000007.jpg': jpeg(320, 200),
+             'c/annotations/coco17_train.json': people_of_coco(320, 200),
+             'c/annotations/coco17_val.json': people_of_coco(320, 200)}
+    convert = CONVERTERS / 'coco_people.py'
+    for name, message in (
+            ('c/images/000000000007.jpg', 'lacks the image 000000000007.jpg'),
+            ('c/annotations/coco17_val.json', 'has no annotations/coco17_tr')):
+        part = {key: value for key, value in whole.items() if key != name}
+        tar_of(tmp_path / 'part.tar', part)
+        failed = run(convert, 'part.tar', cwd=tmp_path, code=1)
+        assert message in failed.stdout + failed.stderr
+    tar_of(tmp_path / 'people.tar', whole)
+    run(convert, 'people.tar', cwd=tmp_path)
+    out = tmp_path / 'data' / 'coco_people_boxes'
+    for part in ('train', 'val'):
+        coco = json.loads(
+            (out / 'annotations' / f'people_{part}.json').read_text())
+        assert coco['images'] == [dict(
+            id=7, file_name='000000000007.png', width=160, height=100)]
+        first, crowd = coco['annotations']
+        assert first['bbox'] == [80., 25., 4., 6.] and first['area'] == 12.5
+        assert (first['iscrowd'], crowd['iscrowd']) == (0, 1)
+    assert cv2.imread(
+        str(out / 'images' / '000000000007.png')).shape == (100, 160, 3)
