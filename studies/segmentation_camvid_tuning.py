@@ -20,4 +20,4 @@ baseline = 'SGD lr=0.1'
 comparisons = [('SGD lr=0.2', baseline)]
 reading = (
     'One seed: a learning rate inside of the grid is best, with less on '
-    'either side.')
+    'either side. The machine ran other work, so that seconds say nothing.')

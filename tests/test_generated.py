@@ -146,7 +146,8 @@ def test_every_method_is_a_collection_whose_page_cites_its_paper():
 def test_every_config_is_listed_once_under_its_name():
     listed = [entry['Config'] for entry in MODELS]
     there = [path.relative_to(ROOT).as_posix()
-             for task in ('classification', 'pose', 'quantization')
+             for task in ('classification', 'pose', 'quantization',
+                          'segmentation')
              for path in ROOT.glob(f'configs/{task}/*/*.py')]
     assert sorted(listed) == sorted(there)
     for entry in MODELS:
