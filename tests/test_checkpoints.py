@@ -26,6 +26,8 @@ pytestmark = pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version('2.6'),
     reason='nothing is loaded without trust before PyTorch 2.6')
 
+OPEN = f'{open.__module__}.open'  # io.open; from Python 3.13 on _io.open
+
 
 class Payload:
     """Opens a file for writing, when it is unpickled."""
@@ -176,7 +178,7 @@ def test_what_could_run_code_is_refused_by_its_name(tmp_path):
         load(path)
     assert str(caught.value) == (
         f'{path} was not loaded, because it could run code: it asks for '
-        'io.open. If you trust where it comes from, load it in '
+        f'{OPEN}. If you trust where it comes from, load it in '
         'checkpoint_loading(trust=True).')
     assert not (tmp_path / 'marker').exists()
     with checkpoint_loading(trust=True):
@@ -204,7 +206,7 @@ def test_a_downloaded_file_is_no_exception(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     save_payload(folder / 'bad.pth', tmp_path / 'marker')
     with checkpoint_loading(), pytest.raises(
-            UntrustedCheckpointError, match=r'bad\.pth .* asks for io\.open'):
+            UntrustedCheckpointError, match=rf'bad\.pth .* asks for {OPEN}'):
         load('https://example.com/bad.pth')
     assert not (tmp_path / 'marker').exists()
 
@@ -274,7 +276,7 @@ def test_other_files_that_run_code_are_refused_in_a_sentence(tmp_path):
     torch.save(bad, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
     for name, reason in (('script', 'TorchScript archives'),
                          ('pickle', 'Unsupported operand 149'),
-                         ('old', r'it asks for io\.open')):
+                         ('old', f'it asks for {OPEN}')):
         path = tmp_path / f'{name}.pth'
         with checkpoint_loading(), pytest.raises(
                 UntrustedCheckpointError,

@@ -91,7 +91,8 @@ def test_a_tool_runs_a_checkpoint_only_if_it_is_trusted(
         start()
     assert str(caught.value) == (
         f'{bad} was not loaded, because it could run code: it asks for '
-        'io.open. If you trust where it comes from, pass --trust-checkpoint.')
+        f'{open.__module__}.open. If you trust where it comes from, pass '
+        '--trust-checkpoint.')
     assert not marker.exists()
     trains = 'train.py' in command and 'resume' not in way
     # Resuming wants an optimizer, and the other tools a model of images.
