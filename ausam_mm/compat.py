@@ -42,6 +42,7 @@ _UNGUARDED = {
 _REMEDY = {
     'mmcv.ops': 'mmcv with compiled ops (the full `mmcv`, not `mmcv-lite`)',
     'mmdet.utils': '`mmdet`',
+    'imgaug': '`imaug`',
 }
 
 
@@ -70,8 +71,10 @@ def stand_in(module: str) -> types.ModuleType:
             raise AttributeError(name)
 
         def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+            remedy = next(text for part, text in _REMEDY.items()
+                          if f'{module}.'.startswith(f'{part}.'))
             raise ImportError(
-                f'{module}.{name} is needed here: install {_REMEDY[module]}.')
+                f'{module}.{name} is needed here: install {remedy}.')
 
         return type(name, (), {'__init__': refuse, '__module__': module})
 

@@ -6,7 +6,8 @@ models can be imported without ``mmcv._ext``, whatever it needs.
 ``mmcv.ops`` while the top level of such a module runs, and is removed
 afterwards. What is taken from the stub raises an :class:`ImportError` that
 names it when it is built or called, but for three functions that torchvision
-has, too: :func:`nms`, :func:`batched_nms` and :func:`sigmoid_focal_loss`.
+has, too: :func:`nms`, :func:`batched_nms` and :func:`sigmoid_focal_loss`. In the
+same way its transforms are imported without imgaug, which few of them need.
 """
 
 import importlib.machinery
@@ -22,8 +23,11 @@ from torch import Tensor
 
 from .compat import is_missing, stand_in
 
-# What a module takes from mmcv.ops: a part of it, or the package.
-_TAKES = re.compile(r'\bmmcv\.ops(?:\.\w+)*|\bfrom mmcv import ops\b')
+# What a module takes of a package: parts of it, or the package.
+_TAKES = {
+    'mmcv.ops': re.compile(r'\bmmcv\.ops(?:\.\w+)*|\bfrom mmcv import ops\b'),
+    'imgaug': re.compile(r'\bimgaug(?:\.\w+)+'),
+}
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0,
@@ -140,18 +144,24 @@ SUPPLIED = (nms, batched_nms, sigmoid_focal_loss)
 
 
 def _stub(module: str) -> types.ModuleType:
-    """A stand-in that has what torchvision can do."""
+    """A stand-in; that of ``mmcv.ops`` has what torchvision can do."""
     stub = stand_in(module)
     stub.__path__ = []  # a package
-    vars(stub).update({each.__name__: each for each in SUPPLIED})
+    if module.startswith('mmcv.'):
+        vars(stub).update({each.__name__: each for each in SUPPLIED})
     return stub
 
 
 @contextmanager
 def _standing_in(modules: set[str]) -> Iterator[None]:
-    """Make parts of ``mmcv.ops`` importable inside the context, and there."""
+    """Make missing modules importable inside the context, and only there."""
     before = {name: sys.modules.get(name) for name in modules}
-    sys.modules.update({name: _stub(name) for name in modules})
+    stubs = {name: _stub(name) for name in modules}
+    for name, stub in stubs.items():
+        parent, _, part = name.rpartition('.')
+        if parent in stubs:
+            setattr(stubs[parent], part, stub)
+    sys.modules.update(stubs)
     try:
         yield
     finally:
@@ -163,26 +173,33 @@ def _standing_in(modules: set[str]) -> Iterator[None]:
 
 
 class _Finder:
-    """Finds the modules of mmdet that need ``mmcv.ops``, if it is missing."""
+    """Finds the modules of mmdet that need what is missing."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None,
                   target: types.ModuleType | None = None
                   ) -> importlib.machinery.ModuleSpec | None:
-        if not name.startswith('mmdet.') or not is_missing('mmcv.ops'):
+        if not name.startswith('mmdet.'):
             return None
+        missing = [package for package in _TAKES if is_missing(package)]
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         loader: Any = spec.loader if spec else None
         if not hasattr(loader, 'get_source'):
             return None
-        taken = set(_TAKES.findall(loader.get_source(name) or ''))
-        if not taken:
+        source = loader.get_source(name) or ''
+        modules = {package for package in missing
+                   if _TAKES[package].search(source)}
+        if not modules:
             return None
+        for package in tuple(modules):
+            for part in _TAKES[package].findall(source):
+                while part.startswith(f'{package}.'):  # with what it lies in
+                    modules.add(part)
+                    part = part.rpartition('.')[0]
         execute = loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
-            with _standing_in({'mmcv.ops', *(
-                    each for each in taken if each.startswith('mmcv'))}):
+            with _standing_in(modules):
                 execute(module)
 
         loader.exec_module = exec_module

@@ -142,3 +142,20 @@ def test_the_focal_loss_of_gpus_is_that_of_cpus(reduction):
     torch.testing.assert_close(*(
         torch.autograd.grad(each.sum(), logits)[0]
         for each in (found, expected)))
+
+
+@pytest.mark.skipif(not is_missing('imgaug'), reason='imgaug is installed')
+def test_what_needs_imgaug_is_refused_by_name():
+    """The other transforms are imported without it."""
+    import ausam_mm  # noqa: F401
+    transforms = importlib.import_module(
+        'mmdet.datasets.transforms.generate_line')
+    assert not [name for name in sys.modules if name.startswith('imgaug')]
+    with pytest.raises(ImportError, match='LineString.*install `imaug`'):
+        transforms.LineString([(0, 0), (1, 1)])
+
+
+@without_ops
+def test_a_part_of_the_ops_names_the_same_remedy():
+    with pytest.raises(ImportError, match='mmcv.ops.carafe.CARAFE is needed'):
+        compat_mmdet.stand_in('mmcv.ops.carafe').CARAFE()
