@@ -30,9 +30,9 @@ baseline = 'SGD'
 comparisons = [('AUSAM (0.5)', 'SGD'), ('SAM', 'SGD'),
                ('AUSAM (0.5)', 'uniform (0.5)')]
 reading = (
-    'In so short a training, in which the network is far from learning its '
-    'images by heart, SGD is ahead so far: of SAM, and by more of AUSAM and '
-    'of its control. As on the few poses, this is no ground for them. Rho was '
-    'not tuned, and until all seeds are there no difference is certain. The '
-    'machine ran other work beside these trainings: their seconds, and the '
-    'speed-up, say nothing.')
+    'No difference is certain: all intervals are wide and contain zero. The '
+    'mean of SGD is the highest, that of SAM the next; AUSAM and its control '
+    'are alike. In so short a training the network is far from learning its '
+    'images by heart, so that this is no ground for SAM, and rho was not '
+    'tuned. The machine ran other work beside these trainings: their '
+    'seconds, and the speed-up, say nothing.')
