@@ -6,8 +6,8 @@ models can be imported without ``mmcv._ext``, whatever it needs.
 ``mmcv.ops`` while the top level of such a module runs, and is removed
 afterwards. What is taken from the stub raises an :class:`ImportError` that
 names it when it is built or called, but for three functions that torchvision
-has, too: :func:`nms`, :func:`batched_nms` and :func:`sigmoid_focal_loss`. In the
-same way its transforms are imported without imgaug, which few of them need.
+has, too: :func:`nms`, :func:`batched_nms` and :func:`sigmoid_focal_loss`. In
+the same way mmdet's transforms are imported without imgaug, which few need.
 """
 
 import importlib.machinery
