@@ -248,7 +248,9 @@ def page(outcomes: dict[str, list[Outcome]], before: str) -> str:
               for kind in ('Heads', 'Losses')]
     lines = [PAGE.format(versions=', '.join(
         version(library, before) for library in CASES))]
-    for title in titles:
+    # Written by another command.
+    rest = [title for title in sections if title not in (*titles, 'Counts')]
+    for title in (*titles, *rest):
         lines += [f'## {title}', '', *sections[title], '']
     rows = [row for title in titles for row in sections[title][len(TABLE):]]
     # What models make of losses is counted of all libraries.

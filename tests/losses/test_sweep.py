@@ -25,6 +25,11 @@ def test_a_head_is_what_the_page_says(library, case):
     assert outcome.row in page.split(f'## Heads of {library}')[1].splitlines()
 
 
+def test_sections_that_were_not_tried_again_stay():
+    page = (ROOT / 'docs' / 'heads.md').read_text()
+    assert sweep.page({}, page).split('\n## ')[1:] == page.split('\n## ')[1:]
+
+
 @pytest.mark.parametrize('library', sweep.INSTALLED)
 def test_nothing_is_forgotten(library):
     assert sweep.forgotten(library) == []
