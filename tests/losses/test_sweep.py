@@ -27,7 +27,8 @@ def test_a_head_is_what_the_page_says(library, case):
 
 def test_sections_that_were_not_tried_again_stay():
     page = (ROOT / 'docs' / 'heads.md').read_text()
-    assert sweep.page({}, page).split('\n## ')[1:] == page.split('\n## ')[1:]
+    again = sweep.page({}, page).rstrip()
+    assert again.split('\n## ')[1:] == page.rstrip().split('\n## ')[1:]
 
 
 @pytest.mark.parametrize('library', sweep.INSTALLED)
