@@ -29,7 +29,11 @@ from .detectors import (
 CLOSE = dict(rtol=1e-6, atol=1e-6)
 # Of gradients, since rounding moves values over the kink of a ReLU.
 KINKS = 1e-3
-kinds = pytest.mark.parametrize('kind', WITH_RULES)
+# One with numbers of anchors and of centerness, and one with a decoder, in
+# `make test`.
+kinds = pytest.mark.parametrize('kind', [
+    kind if kind in ('FCOS', 'DETR') else
+    pytest.param(kind, marks=pytest.mark.slow) for kind in WITH_RULES])
 
 
 def ausam(model, **options):

@@ -18,7 +18,9 @@ without_ops = pytest.mark.skipif(
     not is_missing('mmcv.ops'), reason='mmcv has its compiled ops')
 
 
-@pytest.mark.parametrize('kind', [*WITH_RULES, 'YOLOX'])
+@pytest.mark.parametrize('kind', [
+    kind if kind == 'FCOS' else pytest.param(kind, marks=pytest.mark.slow)
+    for kind in (*WITH_RULES, 'YOLOX')])
 def test_detectors_train_and_predict(kind):
     """SAM without a radius is the base optimizer; with one it is not."""
     weights = []

@@ -14,7 +14,7 @@ import ausam_mm  # noqa: F401
 from ausam_mm.models import batch_augment
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'classification'
-SIZE, NUM = 32, 4000
+SIZE, NUM = 32, 2500
 # Each pixel tells where it was; 0 is none of them.
 ROWS, COLUMNS = np.meshgrid(*[np.arange(1, SIZE + 1)] * 2, indexing='ij')
 PLACES = np.stack([ROWS, COLUMNS, ROWS * 0 + 200], -1).astype('uint8')
