@@ -7,6 +7,9 @@ modules are imported: a stub takes the place of the missing package while the
 module's top level runs, and is removed afterwards. Building a model that needs
 the package raises an :class:`ImportError` that names it.
 
+mmpose's visualizer calls ``int`` on an array of one radius, which numpy 2.4
+refuses. The same finder makes it a number.
+
 mmpose also imports ``xtcocotools``. Where only pycocotools is installed, a
 second finder answers with :mod:`ausam_mm.xtcocotools`, which is made of it.
 
@@ -15,13 +18,14 @@ what MMEngine itself writes into its checkpoints. :func:`install` allows
 exactly that.
 """
 
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,8 @@ _UNGUARDED = {
     'mmpose.models.heads.transformer_heads.transformers.'
     'deformable_detr_layers': 'mmcv.ops',
 }
+
+_VISUALIZER = 'mmpose.visualization.opencv_backend_visualizer'
 
 _REMEDY = {
     'mmcv.ops': 'mmcv with compiled ops (the full `mmcv`, not `mmcv-lite`)',
@@ -103,15 +109,33 @@ def _standing_in(module: str) -> Iterator[None]:
                 sys.modules[name] = original
 
 
+def _take_radius_as_number(visualizer: Any) -> None:
+    """Changes a method of mmpose 1.3.2 so that numpy 2.4 lets it draw."""
+    draw = visualizer.draw_circles
+
+    @functools.wraps(draw)
+    def draw_circles(self: Any, center: Any, radius: Any, *args: Any,
+                     **kwargs: Any) -> Any:
+        if self.backend == 'opencv':
+            radius = np.asarray(radius).item()
+        return draw(self, center, radius, *args, **kwargs)
+
+    visualizer.draw_circles = draw_circles
+
+
 class _Finder:
-    """Finds the modules of ``_UNGUARDED`` and runs them with stubs."""
+    """Finds the modules of ``_UNGUARDED`` and runs them with stubs.
+
+    It changes mmpose's visualizer, too.
+    """
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None,
                   target: types.ModuleType | None = None
                   ) -> importlib.machinery.ModuleSpec | None:
         missing = _UNGUARDED.get(name)
-        if missing is None or not is_missing(missing):
+        if name != _VISUALIZER and (
+                missing is None or not is_missing(missing)):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is None:
@@ -120,8 +144,10 @@ class _Finder:
         execute = loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
-            with _standing_in(missing):
+            with _standing_in(missing) if missing else nullcontext():
                 execute(module)
+            if name == _VISUALIZER:
+                _take_radius_as_number(module.OpencvBackendVisualizer)
 
         loader.exec_module = exec_module
         return spec
