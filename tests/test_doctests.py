@@ -67,6 +67,13 @@ def build_model(cfg):
         assert list(MODELS.build(cfg).parameters())
 
 
+def preprocess(cfg):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        batch = MODELS.build(cfg)(dict(inputs=images), training=True)
+    assert batch['inputs'].is_floating_point()
+
+
 def build_packing(cfg):
     scope = 'mmpose' if 'Pose' in cfg['type'] else 'mmpretrain'
     with DefaultScope.overwrite_default_scope(scope):
@@ -84,7 +91,7 @@ def is_registered(registry):
 CHECKS = dict(
     backbone=build_model, model=build_model, pack=build_packing,
     strategy=is_registered(STRATEGIES), runner_type=is_registered(RUNNERS),
-    load_from=lambda path: None)
+    data_preprocessor=preprocess, load_from=lambda path: None)
 
 
 def run(example):
