@@ -162,7 +162,10 @@ def same_direction(found, expected):
     assert (found - expected).norm() <= 1e-6 * expected.norm()
 
 
-@pytest.mark.parametrize('name', MODELS_)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[pytest.mark.slow] * (
+        name in ('PSPNet', 'DeepLabV3', 'DeepLabV3+', 'UPerNet', 'OCRNet')))
+    for name in MODELS_])
 def test_losses_are_those_of_one_image_at_a_time_also_on_a_part(name):
     config = MODELS_[name]
     model = make(config)
