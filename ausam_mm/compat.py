@@ -25,7 +25,7 @@ import importlib.util
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +89,19 @@ def stand_in(module: str) -> types.ModuleType:
     return stub
 
 
-@contextmanager
-def _standing_in(module: str) -> Iterator[None]:
-    """Make ``module`` importable inside the context, and only there."""
+def _stubs_of(module: str) -> dict[str, types.ModuleType]:
+    """Stand-ins for a module, and for its package if that is missing."""
     stubs = {module: stand_in(module)}
     package = module.split('.')[0]
     if importlib.util.find_spec(package) is None:
         stubs[package] = types.ModuleType(package)
         stubs[package].__path__ = []
+    return stubs
+
+
+@contextmanager
+def standing_in(stubs: dict[str, types.ModuleType]) -> Iterator[None]:
+    """Makes stubs importable by their names inside the context only."""
     before = {name: sys.modules.get(name) for name in stubs}
     sys.modules.update(stubs)
     try:
@@ -144,7 +149,7 @@ class _Finder:
         execute = loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
-            with _standing_in(missing) if missing else nullcontext():
+            with standing_in(_stubs_of(missing) if missing else {}):
                 execute(module)
             if name == _VISUALIZER:
                 _take_radius_as_number(module.OpencvBackendVisualizer)

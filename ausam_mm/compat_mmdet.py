@@ -14,14 +14,13 @@ import importlib.machinery
 import re
 import sys
 import types
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .compat import is_missing, stand_in
+from .compat import is_missing, stand_in, standing_in
 
 # What a module takes of a package: parts of it, or the package.
 _TAKES = {
@@ -152,24 +151,14 @@ def _stub(module: str) -> types.ModuleType:
     return stub
 
 
-@contextmanager
-def _standing_in(modules: set[str]) -> Iterator[None]:
-    """Make missing modules importable inside the context, and only there."""
-    before = {name: sys.modules.get(name) for name in modules}
+def _stubs_of(modules: set[str]) -> dict[str, types.ModuleType]:
+    """Stubs of missing modules, each an attribute of the one it lies in."""
     stubs = {name: _stub(name) for name in modules}
     for name, stub in stubs.items():
         parent, _, part = name.rpartition('.')
         if parent in stubs:
             setattr(stubs[parent], part, stub)
-    sys.modules.update(stubs)
-    try:
-        yield
-    finally:
-        for name, original in before.items():
-            if original is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = original
+    return stubs
 
 
 class _Finder:
@@ -199,7 +188,7 @@ class _Finder:
         execute = loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
-            with _standing_in(modules):
+            with standing_in(_stubs_of(modules)):
                 execute(module)
 
         loader.exec_module = exec_module

@@ -9,8 +9,9 @@ import _cifar10_10000_with_noise as _cifar
 question = (
     'Real images with 40 % wrong labels, which a network learns by heart: '
     'does a method at the cost of SGD gain what SAM gains, over SGD with its '
-    'own best options? The settings come from '
-    'label_noise_cifar10_10000_tuning.py, on another seed.')
+    'own best options? These are to come from '
+    'label_noise_cifar10_10000_tuning.py, on another seed, whose search has '
+    'begun: the settings here are guesses.')
 
 config = _cifar.CONFIG
 

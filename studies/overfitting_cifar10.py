@@ -9,8 +9,9 @@ import _overfitting_cifar10 as _cifar
 question = (
     'SAM helps where a network fits its data better than it generalizes. '
     'On 2,000 images of CIFAR-10, and with maps of full size: does AUSAM gain '
-    'what SAM gains, at the cost of SGD with its own best options? The '
-    'settings come from overfitting_cifar10_tuning.py, on another seed.')
+    'what SAM gains, at the cost of SGD with its own best options? These are '
+    'to come from overfitting_cifar10_tuning.py, on another seed, which was '
+    'not run yet: the settings here are where its search begins.')
 
 config = _cifar.CONFIG
 options = _cifar.OPTIONS
