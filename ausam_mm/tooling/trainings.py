@@ -162,9 +162,12 @@ class Trainings:
         kinds = ['loss' if 'loss' in record else
                  metric if metric in record else '' for record in records]
         failure = ''
-        if training.process.returncode:
-            failure = (f'The training of {run} failed: the whole log is '
-                       f'{folder / "output.txt"}.')
+        if code := training.process.returncode:
+            log = folder / 'output.txt'
+            last = log.read_text(errors='replace').splitlines()[-1:]
+            failure = '\n  '.join([
+                f'The training of {run} failed with code {code}: the whole '
+                f'log is {log}.', *last])
         elif not kinds or kinds[-1] != metric:
             if metric not in kinds and '' in kinds:
                 failure = (

@@ -3,7 +3,9 @@
 The data: mmpretrain downloads CIFAR-10 into data/cifar10. The float models
 are trained before: tools/train.py
 configs/classification/cifar10/resnet18_b256_cifar10.py, and
-mobilenet-v2_b256_cifar10.py beside it. --scale tiny begins without one.
+mobilenet-v2_b256_cifar10.py beside it. --scale tiny begins without one:
+tools/dataset_converters/cifar.py SOURCE --num-train 2000 \
+    --out data/cifar10_2000
 """
 
 import _methods

@@ -314,12 +314,14 @@ def test_a_result_is_there_as_soon_as_its_run_is_finished(fake):
 
 def test_other_runs_go_on_where_one_fails(fake, capsys):
     study, make = fake
-    Path('behavior').write_text("if 'SAM-seed-0' in folder.name: exit(3)")
+    Path('behavior').write_text(
+        "if 'SAM-seed-0' in folder.name: exit('No data.\\nConvert them.')")
     runs = make()
     runs.train_all(study.runs())
     (failure, ) = runs.failures
-    assert failure == ('The training of SAM, seed 0 failed: the whole log is '
-                       f'{runs.folder(Run("", "SAM", 0)) / "output.txt"}.')
+    assert failure == (
+        'The training of SAM, seed 0 failed with code 1: the whole log is '
+        f'{runs.folder(Run("", "SAM", 0)) / "output.txt"}.\n  Convert them.')
     assert len(list((study.results / 'runs').iterdir())) == 3
 
 
