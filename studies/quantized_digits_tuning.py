@@ -39,18 +39,38 @@ for _name, _method in {
             settings[f'{_name} lr={_lr} wd=0.005 batch={_batch} rho={_rho}'] \
                 = _digits.wrapper(_lr, batch_size=_batch, rho=_rho, **_method)
 # From float models that were trained by the same method.
-for _name, _method, _float in (
-        ('SGD', {}, 'SGD-wd-0-005-lr-0-3-batch-32'),
-        ('SAM', dict(type='SAM'), 'SAM-wd-0-005-lr-0-1-batch-64-rho-0-3'),
-        ('AUSAM, low (0.5)', dict(_ausam, favor='low'),
-         'AUSAM-low-0-5-wd-0-005-lr-0-1-batch-64-rho-0-3')):
-    for _lr, _rho in ((0.01, 0.3), (0.03, 0.1)):
-        _options = dict(_method, rho=_rho) if _method else {}
-        settings[f'{_name} from its own lr={_lr}' + f' rho={_rho}' * bool(
-            _method)] = {
-                **_digits.wrapper(_lr, **_options),
-                **_digits.float_model(
-                    _float, study='label_noise_digits_tuning')}
+_floats = {
+    'SGD': 'SGD-wd-0-005-lr-0-3-batch-32',
+    'SAM': 'SAM-wd-0-005-lr-0-1-batch-64-rho-0-3',
+    'AUSAM, low (0.5)': 'AUSAM-low-0-5-wd-0-005-lr-0-1-batch-64-rho-0-3'}
+
+
+def _from_its_own(name, method, text, **options):
+    settings[f'{name} from its own {text}'] = {
+        **_digits.wrapper(**options, **method),
+        **_digits.float_model(
+            _floats[name], study='label_noise_digits_tuning')}
+
+
+_low = dict(_ausam, favor='low')
+for _lr, _rho in ((0.01, 0.3), (0.03, 0.1)):
+    _from_its_own('SGD', {}, f'lr={_lr}', lr=_lr)
+    _from_its_own(
+        'SAM', dict(type='SAM'), f'lr={_lr} rho={_rho}', lr=_lr, rho=_rho)
+    _from_its_own(
+        'AUSAM, low (0.5)', _low, f'lr={_lr} rho={_rho}', lr=_lr, rho=_rho)
+for _batch in (32, 64, 128):
+    for _lr in (0.01, 0.03, 0.1):
+        for _decay in (5e-4, 5e-3, 2e-2):
+            _from_its_own(
+                'SGD', {}, f'lr={_lr} wd={_decay:g} batch={_batch}', lr=_lr,
+                weight_decay=_decay, batch_size=_batch)
+        # Larger batches have fewer steps, whose two passes each cost what
+        # does not depend on the samples.
+        if _batch > 32:
+            _from_its_own(
+                'AUSAM, low (0.5)', _low, f'lr={_lr} rho=0.3 batch={_batch}',
+                lr=_lr, rho=0.3, batch_size=_batch)
 seeds = (10, 11)
 
 metric = 'accuracy/top1'

@@ -59,6 +59,8 @@ class PerSampleLosses:
         modules (dict[str, nn.Module]): The loss modules, by name.
         calls (dict[str, Reduction]): What is known of each call, by key.
         verified (bool): Whether losses that differ have shown it.
+        heads (dict[str, HeadLosses]): Heads of detectors, by name, which
+            divide by numbers of the full batch's boxes.
 
     Raises:
         ValueError: If the model has no loss modules, or one that is never
@@ -79,12 +81,12 @@ class PerSampleLosses:
         self._has_outside = False
         self._to_confirm = False
         self._said_ignored = False
-        self._heads: dict[str, HeadLosses] = {}
+        self.heads: dict[str, HeadLosses] = {}
         for name, module in self.modules.items():
             rule = find_rule(original(module))[0]
             if rule is not None and rule.numbers_from is not None:
                 try:
-                    self._heads[name] = HeadLosses(
+                    self.heads[name] = HeadLosses(
                         module, model, rule.numbers_from)
                 except ValueError as error:
                     raise refusal(name, module, str(error)) from error
@@ -99,8 +101,8 @@ class PerSampleLosses:
     def without_layers(self) -> list[nn.Module]:
         """The loss modules, and of detectors' heads those inside."""
         return [module for name, module in self.modules.items()
-                if name not in self._heads] + [
-            module for name in self._heads for module in loss_modules(
+                if name not in self.heads] + [
+            module for name in self.heads for module in loss_modules(
                 nn.ModuleList(self.modules[name].children())).values()]
 
     @property
@@ -240,7 +242,7 @@ class PerSampleLosses:
         undo = undo or Undo()
         with undo.scope():
             for name, module in self.modules.items():
-                if name in self._heads:
+                if name in self.heads:
                     undo.replace(module, LOSS_METHOD,
                                  self._method_of_head(name, record))
                     continue
@@ -288,7 +290,7 @@ class PerSampleLosses:
         def loss_by_feat(*args: Any, **kwargs: Any) -> dict[str, Any]:
             now, state = record(), ModuleState(module)
             try:
-                call = self._heads[name].call(method, args, kwargs, now)
+                call = self.heads[name].call(method, args, kwargs, now)
             except ValueError as error:
                 raise refusal(name, module, str(error)) from error
             output = call.output

@@ -207,7 +207,8 @@ class AUSAM(TwoPassOptimWrapper):
 
         Raises:
             ValueError: If nothing tells which training samples they are, or
-                what an AUSAMBatchSampler selected has not come.
+                what an AUSAMBatchSampler selected has not come, or is not all
+                that the losses need.
         """
         waiting = self.message_hub.runtime_info.pop(WAITING, lambda: None)()
         if waiting is not None:
@@ -217,6 +218,11 @@ class AUSAM(TwoPassOptimWrapper):
             keys = self._keys(data, size)
             selection = self.select_from(size, keys, self.num_steps)
         else:
+            for name in self._losses.heads if self._losses else ():
+                raise ValueError(
+                    f'`{name}` divides by numbers of boxes of the full batch, '
+                    'of which AUSAMBatchSampler loads the selected images '
+                    'only: leave it out of train_dataloader.')
             selection = self.batch_sampler.arrived(data)
             keys = self._keys(data, selection.loaded, selection.origins)
         selection.keys = keys

@@ -8,10 +8,12 @@ import sys
 import pytest
 import torch
 import torch.distributed as dist
+from mmengine.dataset import DefaultSampler
 from mmengine.model import MMDistributedDataParallel
+from torch.utils.data import TensorDataset
 
 from ausam_mm.losses import register_detection_head
-from ausam_mm.sampling import Selection
+from ausam_mm.sampling import AUSAMBatchSampler, Selection
 
 from ..losses.toy import INVERSE, gradient, record
 from ..processes import launch
@@ -200,6 +202,18 @@ def test_labels_that_are_not_loaded_are_refused():
                        'data loader returned'):
         wrapper.select = lambda data: Loaded(4, *[torch.arange(3)] * 2)
         model.train_step(part(data, range(3)), wrapper)
+
+
+def test_a_batch_sampler_is_refused_before_the_first_step():
+    model = build('FCOS')
+    wrapper = ausam(model, warmup_iters=10)
+    images = DefaultSampler(TensorDataset(torch.arange(8)))
+    wrapper.connect(AUSAMBatchSampler(images, 4))
+    weights = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match='`bbox_head` divides by numbers of '
+                       'boxes.*leave it out of train_dataloader'):
+        model.train_step(batch(0), wrapper)
+    assert all(map(torch.equal, weights, model.parameters()))
 
 
 def test_boxes_that_change_on_the_way_are_refused():
