@@ -13,22 +13,23 @@ def schedule(epochs):
             'param_scheduler.T_max': epochs}
 
 
-def classifier(num_classes, size=32, data_root='data/cifar10_2000',
-               model='model'):
-    """Options of a ResNet-18 that learns a part of the images.
+def classifier(num_classes, data_root='data/cifar10_2000', model='model',
+               num_train=None, num_val=None):
+    """Options of a ResNet-18 that learns images of 32x32.
 
-    They are files here, which are read before anything else.
+    They are files here, of which the first ones are used, class by class.
     """
-    read = [dict(type='LoadImageFromFile')]
+    read = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32)]
     augment = [
-        dict(type='RandomCrop', crop_size=size, padding=size // 8),
+        dict(type='RandomCrop', crop_size=32, padding=4),
         dict(type='RandomFlip', prob=0.5, direction='horizontal'),
         dict(type='PackInputs')]
 
-    def data(prefix, pipeline):
+    def data(prefix, pipeline, indices):
         return dict(num_workers=0, dataset=dict(
             _delete_=True, type='CustomDataset', data_root=data_root,
-            data_prefix=prefix, with_label=True, pipeline=pipeline))
+            data_prefix=prefix, with_label=True, pipeline=pipeline,
+            indices=indices))
 
     return {
         'data_preprocessor': dict(num_classes=num_classes, to_rgb=True),
@@ -36,6 +37,6 @@ def classifier(num_classes, size=32, data_root='data/cifar10_2000',
         f'{model}.backbone.strides': (2, 2, 2, 1),
         f'{model}.head.in_channels': 64,
         f'{model}.head.num_classes': num_classes,
-        'train_dataloader': data('train', read + augment),
-        'val_dataloader': data('val', read + augment[-1:]),
+        'train_dataloader': data('train', read + augment, num_train),
+        'val_dataloader': data('val', read + augment[-1:], num_val),
         **schedule(4)}

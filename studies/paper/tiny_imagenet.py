@@ -1,7 +1,7 @@
 """The paper's comparison on Tiny-ImageNet.
 
 The data: tools/dataset_converters/tiny_imagenet.py SOURCE; --scale tiny takes
-20 of the classes.
+20 of the classes, at 32x32.
 """
 
 import _methods
@@ -26,5 +26,6 @@ num_samples = 100_000
 
 metric = 'accuracy/top1'
 comparisons = _methods.COMPARISONS
-scales = _tiny.scale(
-    'ResNet-18', _tiny.classifier(20, 64, 'data/tiny_imagenet'))
+# The first 20 classes.
+scales = _tiny.scale('ResNet-18', _tiny.classifier(
+    20, 'data/tiny_imagenet', num_train=20 * 500, num_val=20 * 50))
