@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS, OPTIM_WRAPPERS
 
 import ausam_mm  # noqa: F401  registers the methods
+from ausam_mm.quantization import LSQModel
 from ausam_mm.tooling.docstrings import cost, paragraphs
 from ausam_mm.tooling.studies import read_study
 from ausam_mm.tooling.study_report import markdown as study_markdown
@@ -29,6 +30,8 @@ ARXIV = re.compile(r'arXiv (\d{4}\.\d{5})')
 BLOCK = re.compile(
     r'(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)', re.DOTALL)
 NOTE = '# Written by docs/generate.py.\n'
+# What a class is built with: no option to choose.
+GIVEN = ('optimizer', 'dataset', 'architecture', 'data_preprocessor')
 TASKS = dict(
     mmpretrain='Image Classification', mmpose='Keypoint Detection',
     mmdet='Object Detection', mmseg='Semantic Segmentation')
@@ -86,7 +89,7 @@ def citation(kind: type) -> str:
 def options(kind: type) -> dict[str, tuple[str, str]]:
     """Default and meaning of each option in the docstring's Args.
 
-    Those that every class is given are left out: optimizer and dataset.
+    Those that every class is given are left out.
     """
     args = inspect.getdoc(kind).split('\nArgs:\n')[1]
     args = re.split(r'\n(?=\S)', args)[0]
@@ -95,7 +98,7 @@ def options(kind: type) -> dict[str, tuple[str, str]]:
     for entry in re.split(r'\n(?= {4}\S)', f'\n{args}')[1:]:
         name, meaning = ' '.join(entry.split()).split(': ', 1)
         name = name.split(' ')[0]
-        if name in ('optimizer', 'dataset'):
+        if name in GIVEN:
             continue
         meaning = re.sub(r' Defaults to [^\s;,]+\.$', '', meaning)
         default = '' if name.startswith('*') else \
@@ -191,7 +194,8 @@ def blocks(page: Path) -> dict[str, Callable[[], str]]:
     writers = {
         'shared options': partial(
             option_table, methods()['SAM'].__base__, page),
-        'methods': partial(method_table, page)
+        'methods': partial(method_table, page),
+        'options LSQModel': partial(option_table, LSQModel, page)
     }
     for name, kind in methods().items():
         writers[f'method {name}'] = partial(method_block, kind, page)

@@ -35,7 +35,7 @@ def LSQModel(architecture: dict[str, Any],  # noqa: N802, a registered name
         architecture (dict): Config of the model, such as an ImageClassifier
             or a TopdownPoseEstimator.
         w_bits (int): Bits of the weights, 2 to 8. Defaults to 4.
-        a_bits (int): Bits of what goes into the layers, 2 to 8. Defaults to
+        a_bits (int): Bits of the inputs of the layers, 2 to 8. Defaults to
             4.
         skip (Sequence[str]): Layers that stay in float: names of layers or of
             the modules around them, or patterns of layers' names as of fnmatch
