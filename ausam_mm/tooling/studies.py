@@ -79,8 +79,9 @@ class Study:
         num_samples (int, optional): Samples of the training data, for a plan
             where the data is not there. Defaults to None.
         scales (dict[str, dict]): Smaller forms of the study by their names:
-            ``options`` that are merged last, ``cases`` and ``seeds``, those
-            that are kept, and a ``factor`` of its own. Defaults to none.
+            ``options`` that are merged last, then those of ``settings`` by
+            name, ``cases`` and ``seeds``, those that are kept, and a
+            ``factor`` of its own. Defaults to none.
         scale (str): The one that this is. Defaults to '', for none of them.
 
     Raises:
@@ -145,12 +146,17 @@ class Study:
 
         Raises:
             SystemExit: If there is none of this name.
+            ValueError: If it has options of a setting that there is not.
         """
         if name not in self.scales:
             known = ', '.join(map(repr, self.scales)) or 'none: add scales'
             raise SystemExit(f'--scale {name!r} is not in {self.path}, which '
                              f'has {known}.')
         parts = self.scales[name]
+        for setting in parts.get('settings', {}):
+            require(setting in self.settings, f'{self.path}: the scale '
+                    f'{name!r} has options of {setting!r}, which is no '
+                    f'setting: they are {", ".join(self.settings)}.')
         return replace(
             self, results=self.results / name,
             cases={case: self.cases[case]
@@ -176,9 +182,11 @@ class Study:
         Raises:
             SystemExit: If there is no such config, or options do not fit it.
         """
+        scale = self.scales.get(self.scale, {})
         parts: list[Options] = copy.deepcopy([
             self.options, self.cases[run.case], self.settings[run.setting],
-            self.scales.get(self.scale, {}).get('options', {})])
+            scale.get('options', {}),
+            scale.get('settings', {}).get(run.setting, {})])
         path = self.config
         for part in parts:
             path = part.pop('config', path)

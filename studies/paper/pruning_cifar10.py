@@ -49,4 +49,11 @@ num_samples = 50_000
 metric = 'accuracy/top1'
 comparisons = [('AUSAM (0.5)', name) for name in settings
                if name.startswith('SAM, ')]
-scales = dict(tiny=dict(seeds=(0, ), options=_tiny.classifier(10)))
+# As the settings above, of 4 epochs.
+scales = dict(tiny=dict(
+    seeds=(0, ), options=_tiny.classifier(10), settings={
+        'SAM, half of the images': {
+            'train_dataloader.dataset.indices': [*range(0, 2_000, 2)]},
+        'SAM, half of the epochs': _tiny.schedule(2),
+        'SAM, InfoBatch': _tiny.schedule(3),
+        'AUSAM (0.5), InfoBatch': _tiny.schedule(5)}))

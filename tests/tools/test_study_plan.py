@@ -85,6 +85,19 @@ def test_a_smaller_form_has_options_runs_and_results_of_its_own(tmp_path):
         study.scaled('small')
 
 
+def test_a_smaller_form_keeps_what_makes_a_setting(tmp_path):
+    study = write(tmp_path, STUDY.replace(
+        'tiny=dict(', "tiny=dict(settings={'SGD': {'train_cfg.max_epochs': "
+        '1}},'))
+    epochs = {setting: study.scaled('tiny').config_of(
+        Run('narrow', setting, 1)).train_cfg.max_epochs
+        for setting in study.settings}
+    assert epochs == {'SGD': 1, 'SAM': 2, 'AUSAM (0.25)': 2}
+    study.scales['tiny']['settings']['SGD, typo'] = {}
+    with pytest.raises(ValueError, match="'SGD, typo', which is no setting"):
+        study.scaled('tiny')
+
+
 def test_a_case_may_start_from_another_config(tmp_path):
     study = write(tmp_path, STUDY.replace("'wide': {}", "'wide': dict(config="
                   f"{str(CIFAR / 'wrn28-10_b256_cifar10.py')!r})"))
