@@ -64,14 +64,13 @@ comparisons = [
     ('AUSAM, low (0.5), InfoBatch', 'AUSAM, low (0.5)'),
 ]
 reading = (
-    'On two or three seeds of the new settings: at the cost of SGD, AUSAM '
-    'keeps what SAM gains, and SAM on a random half of the data falls behind '
-    'it, outside the interval. So does SAM for half of the epochs in the '
-    'mean, but its seeds are far apart. SAM with InfoBatch comes close to '
-    'AUSAM, and what AUSAM gains or loses by InfoBatch is within the '
-    'interval. SGD with InfoBatch is below SGD in each seed: the samples '
-    'above the mean loss, all of which it keeps, are often those with wrong '
-    'labels. Uniform samples do as well as AUSAM. The first four settings are '
-    'the runs of label_noise_digits.py, with the same configs; the others ran '
-    'on a machine that was far busier, so that seconds and speed-ups here say '
+    'At the cost of SGD, AUSAM keeps what SAM gains. SAM on a random half of '
+    'the data, or for half of the epochs, costs as much and falls behind '
+    'AUSAM, outside the interval. SAM with InfoBatch comes close to AUSAM, '
+    'and what AUSAM gains or loses by InfoBatch is within the interval. SGD '
+    'with InfoBatch is below SGD in the mean: the samples above the mean '
+    'loss, all of which it keeps, are often those with wrong labels. Uniform '
+    'samples do as well as AUSAM. The first four settings are the runs of '
+    'label_noise_digits.py, with the same configs; the others ran on a '
+    'machine that was far busier, so that seconds and speed-ups here say '
     'nothing.')

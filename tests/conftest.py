@@ -24,3 +24,18 @@ def no_pause():
                       SimpleNamespace(sleep=lambda seconds: None))
         patch.setattr('torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL', 0.2)
         yield
+
+
+@pytest.fixture(autouse=True)
+def checkpoints_go(request):
+    """Leaves no checkpoints behind: together they are several GB.
+
+    Their folders stay. MMEngine's visualizer is named by the second, and of
+    two trainings in one second the later one writes into the first's folder.
+    """
+    folder = request.getfixturevalue('tmp_path') \
+        if 'tmp_path' in request.fixturenames else None
+    yield
+    if folder is not None:
+        for path in folder.rglob('*.pth'):
+            path.unlink()
