@@ -43,3 +43,8 @@ seeds = (0, 1, 2, 3, 4)
 metric = 'accuracy/top1'
 baseline = 'SGD, tuned'
 comparisons = [('AUSAM, low (0.5)', 'SGD, tuned'), ('SAM', 'SGD, tuned')]
+reading = (
+    'Not finished: most methods have one seed. All but MSAM take the radius '
+    'that was searched for SAM; a method that fails by it may need one of its '
+    'own. GSAM is ahead of SAM there; methods that reuse a gradient or leave '
+    'weights out (LookSAM, AE-LookSAM, ESAM) fail at this radius.')
