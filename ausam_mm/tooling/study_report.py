@@ -308,7 +308,7 @@ def draw_cost(study: Study, summary: dict[str, Any]) -> None:
             row['cost'] + 0.03 * (place - len(rows) / 2), row['mean'],
             yerr=[[row['mean'] - low], [high - row['mean']]], capsize=3,
             fmt='osD^vP*X<>'[place % 10], color=colors[row['setting']],
-            label=row['setting'])
+            fillstyle=('full', 'none')[place // 10 % 2], label=row['setting'])
     axis.set_title(case['case'], fontsize=10)
     axis.set_xlabel(f'cost, in that of {study.reference}; side by side where '
                     'equal')
