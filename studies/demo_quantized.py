@@ -12,7 +12,7 @@ settings = {
                load_from=f'work_dirs/demo/demo_digits/{folder}-seed-0/'
                          'epoch_40.pth')
     for name, folder in (('SGD, tuned', 'SGD-tuned'), ('SAM', 'SAM'),
-                         ('AUSAM, low (0.5)', 'AUSAM-low-0-5'))}
+                         ('AUSAM, low (0.5), batch=64', 'AUSAM-low-0-5'))}
 seeds = (0, )
 metric = _study.metric
-comparisons = [('AUSAM, low (0.5)', 'SGD, tuned')]
+comparisons = [('AUSAM, low (0.5), batch=64', 'SGD, tuned')]
