@@ -76,12 +76,13 @@ reading = (
     'Trained and quantized by the same method, SAM gains over SGD outside the '
     "interval, and AUSAM with favor='low' gains as much for about as many "
     'back-propagations as SGD. On so small a network the fixed cost of a pass '
-    'counts: with the batch of SGD, 32, AUSAM takes longer. With batches of '
-    '64 and 128, which suit it and, in the tuning, SGD less, it is as fast as '
-    'SGD or faster. Uniform samples do as well. Both trainings count: the '
-    "float model of SAM falls far below when SGD trains it on, and from SGD's "
-    'float model SAM is not ahead of SGD. SGD was searched over a grid of '
-    'learning rate, weight decay and batch on one other seed, its best of '
-    'each batch again on a second; SAM and AUSAM over parts of it. SGD, SAM, '
-    'AUSAM and the larger batches were timed in turn, with one other training '
-    'on the other core; the other rows earlier, beside more.')
+    'counts: with the batch of SGD, 32, AUSAM takes longer, with 64 about as '
+    'long, with 128 less. These batches suit it and, in the tuning, SGD less. '
+    'Uniform samples do as well. Both trainings count: the float model of SAM '
+    "falls far below when SGD trains it on, and from SGD's float model SAM is "
+    'not ahead of SGD. SGD was searched over a grid of learning rate, weight '
+    'decay and batch on one other seed, its best of each batch again on a '
+    'second; SAM and AUSAM over parts of it. SGD, SAM, and AUSAM with 32 and '
+    '64 were timed in turn, with one other training on the other core; batches '
+    'of 128 a little later, partly beside an installation, and the other rows '
+    'earlier, beside more.')

@@ -124,7 +124,8 @@ class Study:
                     for pair in self.comparisons),
             f'comparisons={self.comparisons!r}: write pairs of settings, such '
             "as [('SAM', 'SGD')]; each is the first minus the second.")
-        for setting in (*chain(*self.comparisons), self.reference):
+        of_scales = (part.get('settings', ()) for part in self.scales.values())
+        for setting in (*chain(*self.comparisons, *of_scales), self.reference):
             require(
                 setting in self.settings, f'{setting!r} is no setting: name '
                 f'one of {", ".join(map(repr, self.settings))}.')
@@ -146,17 +147,12 @@ class Study:
 
         Raises:
             SystemExit: If there is none of this name.
-            ValueError: If it has options of a setting that there is not.
         """
         if name not in self.scales:
             known = ', '.join(map(repr, self.scales)) or 'none: add scales'
             raise SystemExit(f'--scale {name!r} is not in {self.path}, which '
                              f'has {known}.')
         parts = self.scales[name]
-        for setting in parts.get('settings', {}):
-            require(setting in self.settings, f'{self.path}: the scale '
-                    f'{name!r} has options of {setting!r}, which is no '
-                    f'setting: they are {", ".join(self.settings)}.')
         return replace(
             self, results=self.results / name,
             cases={case: self.cases[case]

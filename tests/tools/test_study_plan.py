@@ -93,9 +93,9 @@ def test_a_smaller_form_keeps_what_makes_a_setting(tmp_path):
         Run('narrow', setting, 1)).train_cfg.max_epochs
         for setting in study.settings}
     assert epochs == {'SGD': 1, 'SAM': 2, 'AUSAM (0.25)': 2}
-    study.scales['tiny']['settings']['SGD, typo'] = {}
-    with pytest.raises(ValueError, match="'SGD, typo', which is no setting"):
-        study.scaled('tiny')
+    with pytest.raises(SystemExit, match="'SGD, typo' is no setting"):
+        write(tmp_path, STUDY.replace(
+            'tiny=dict(', "tiny=dict(settings={'SGD, typo': {}},"))
 
 
 def test_a_case_may_start_from_another_config(tmp_path):
