@@ -84,5 +84,5 @@ reading = (
     'decay and batch on one other seed, its best of each batch again on a '
     'second; SAM and AUSAM over parts of it. SGD, SAM, and AUSAM with 32 and '
     '64 were timed in turn, with one other training on the other core; '
-    'batches of 128 a little later, partly beside an installation, and the other rows '
-    'earlier, beside more.')
+    'batches of 128 a little later, partly beside an installation, and the '
+    'other rows earlier, beside more.')
