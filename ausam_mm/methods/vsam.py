@@ -102,7 +102,8 @@ class VSAM(TwoPassOptimWrapper):
             norm = vector_norm(psf, step.group)
             self.psf.keep(params, psf, norm.isfinite())
             self.norms.append(float(norm))
-            self.age = 0
+            # After an overflow the PSF of an earlier step ages on.
+            self.age = 0 if math.isfinite(self.norms[-1]) else self.age + 1
             self.credit -= 1
         else:
             self.age += 1

@@ -321,6 +321,26 @@ def test_vsam_matches_its_description():
     assert wrapper.rate == pytest.approx(rate)
 
 
+def test_the_psf_of_vsam_ages_through_an_overflow():
+    torch.manual_seed(0)
+    model = build()
+    wrapper = wrap(model, type='VSAM', rho=RHO, reuse=0.7, rate=0.5)
+    r = Reference()
+    for t in range(4):
+        data = batch(t)
+        if t == 2:  # it would sample
+            data['inputs'] = data['inputs'] * math.inf
+        model.train_step(data, wrapper)
+        g = r.gradient(batch(t))
+        if t == 0:
+            g_s = r.gradient(batch(t), perturbation(g))
+            psf = [s - x for s, x in zip(g_s, g)]
+            r.step(g_s)
+        elif t != 2:
+            r.step([x + 0.7**t * v for x, v in zip(g, psf)])
+    assert_same(model, r)
+
+
 @pytest.mark.parametrize('ratio', [0.5, 0.25])
 @pytest.mark.parametrize('weighting', ['size', 'second'])
 def test_splitsam_matches_its_description_given_its_splits(weighting, ratio):
