@@ -38,5 +38,5 @@ metric = 'accuracy/top1'
 baseline = 'SGD wd=0.001 lr=0.1 batch=128'
 comparisons = [('SAM wd=0.001 batch=128 rho=0.1', baseline)]
 reading = (
-    'Begun: most of the settings of SGD, one seed. A weight decay of ten times '
-    'the usual is the best so far, as on digits; twice that fails.')
+    'Begun: most of the settings of SGD, one seed. A weight decay of ten '
+    'times the usual is the best so far, as on digits; twice that fails.')

@@ -31,7 +31,7 @@ settings = {
            'SAMPa': _rho,
            'LookSAM': _rho,
            'AESAM': _rho,
-           'AELookSAM': _rho,
+           'AELookSAM': dict(rho=0.1),
            # One step of momentum: its rho is another measure.
            'MSAM': dict(rho=3.),
            # The control: a random direction.

@@ -21,7 +21,7 @@ from .runner import set_dataloader_defaults
 from .settings import (
     Setup,
     build_model,
-    make_loader,
+    epoch_size,
     scope_of,
     without_warmup,
 )
@@ -119,17 +119,9 @@ def iterations_of(cfg: Config, study: Study) -> int:
     loop = cfg.train_cfg
     if 'max_iters' in loop:
         return int(loop.max_iters)
-    loader = cfg.train_dataloader
-    number = study.num_samples
-    if not number or study.scale:
-        alone = dict(loader, batch_size=1, num_workers=0,
-                     persistent_workers=False)
-        number = len(make_loader(
-            Config(dict(train_dataloader=alone)), 0,
-            ', or write num_samples = ... into the study'))
-    kept = loader.dataset.get('indices') or number  # or a list of them
-    number = min(number, kept if isinstance(kept, int) else len(kept))
-    return int(loop.max_epochs * math.ceil(number / loader.batch_size))
+    number = epoch_size(cfg, None if study.scale else study.num_samples)
+    return int(loop.max_epochs * math.ceil(
+        number / cfg.train_dataloader.batch_size))
 
 
 def count_passes(cfg: Config) -> float:

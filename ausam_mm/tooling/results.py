@@ -1,6 +1,7 @@
 """What a training wrote."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Done:
         iterations (int): Iterations.
         seconds (float): Seconds of training and loading, without validation.
         sgd_steps (int): The wrapper's count of its cost, in steps of SGD on
-            full batches. One that counts nothing takes a step an iteration.
+            full batches, or that of the samples that were loaded.
         samples (int): Samples back-propagated; each pass counts.
     """
     iterations: int = 0
@@ -49,8 +50,9 @@ class Done:
     samples: int = 0
 
 
-def accumulate(records: list[Record],
-               batch_size: int) -> Iterator[tuple[Record, Done]]:
+def accumulate(records: list[Record], batch_size: int,
+               epoch_size: int | None = None
+               ) -> Iterator[tuple[Record, Done]]:
     """Each line of a log, and what was done until then.
 
     A line of the training stands for the iterations since the one before.
@@ -58,18 +60,29 @@ def accumulate(records: list[Record],
     Args:
         records (list[dict]): The lines.
         batch_size (int): Samples of a batch, where nothing counts them.
+        epoch_size (int, optional): Samples of an epoch, whose last batch has
+            what is left. Defaults to None, for full batches.
     """
     done = Done()
     for record in records:
         if 'loss' in record:
             iterations: int = record['step']
+            loaded = _loaded(iterations, batch_size, epoch_size)
             done = Done(
                 iterations,
                 done.seconds + record['time'] * (iterations - done.iterations),
-                int(record.get('ausam/sgd_steps', iterations)),
-                int(record.get('ausam/samples_backpropagated',
-                               batch_size * iterations)))
+                int(record.get(
+                    'ausam/sgd_steps', round(loaded / batch_size))),
+                int(record.get('ausam/samples_backpropagated', loaded)))
         yield record, done
+
+
+def _loaded(iterations: int, batch_size: int, epoch_size: int | None) -> int:
+    """Samples of so many batches."""
+    if epoch_size is None:
+        return batch_size * iterations
+    epochs, left = divmod(iterations, math.ceil(epoch_size / batch_size))
+    return epochs * epoch_size + min(left * batch_size, epoch_size)
 
 
 def summarize(records: list[Record], metric: str, factor: float,

@@ -160,6 +160,20 @@ def make_loader(cfg: Config, seed: int, remedy: str = '') -> DataLoader[Any]:
     return loader
 
 
+def epoch_size(cfg: Config, known: int | None = None) -> int:
+    """Samples of an epoch: of the data set, or of so many that are known."""
+    loader = cfg.train_dataloader
+    if known:
+        kept = loader.dataset.get('indices') or known  # or a list of them
+        return min(known, kept if isinstance(kept, int) else len(kept))
+    alone = dict(loader, batch_size=1, num_workers=0,
+                 persistent_workers=False)
+    with scope_of(cfg):
+        return len(make_loader(
+            Config(dict(train_dataloader=alone)), 0,
+            ', or write num_samples = ... into the study'))
+
+
 def model_parser(doc: str | None,
                  checkpoint: bool = True) -> argparse.ArgumentParser:
     """The arguments of a tool that looks at one model."""

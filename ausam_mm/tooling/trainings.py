@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
+from mmengine.config import Config
 
 from .reports import processor
 from .results import Done, Record, accumulate, read_scalars, summarize
+from .settings import epoch_size
 from .studies import Result, Run, Study, write
 
 # One thread; and glibc keeps the memory of large maps. Else it returns it to
@@ -32,14 +34,14 @@ class Training:
     Attributes:
         run (Run): The run.
         fingerprint (str): That of its config.
-        batch_size (int): Samples of a full batch.
+        cfg (Config): The config.
         process (Popen): The process.
         lock (TextIO): Its file is locked until process and study have ended.
         slot (int): Which of the jobs it is.
     """
     run: Run
     fingerprint: str
-    batch_size: int
+    cfg: Config
     process: subprocess.Popen[bytes]
     lock: TextIO
     slot: int
@@ -151,8 +153,7 @@ class Trainings:
             process = subprocess.Popen(
                 self.command(run), env=env, stdout=output,
                 stderr=subprocess.STDOUT, pass_fds=(lock.fileno(), ))
-        return Training(run, fingerprint, cfg.train_dataloader.get(
-            'batch_size', 1), process, lock, slot)
+        return Training(run, fingerprint, cfg, process, lock, slot)
 
     def finish(self, training: Training) -> bool:
         """Writes a run's result; returns whether the run is over."""
@@ -188,11 +189,22 @@ class Trainings:
             case=run.case, setting=run.setting, seed=run.seed,
             fingerprint=training.fingerprint, machine=self.machine(
                 training.slot), jobs=self.jobs,
-            **measure(records, metric, training.batch_size))
+            **measure(
+                records, metric,
+                training.cfg.train_dataloader.get('batch_size', 1),
+                self.epoch_size(training.cfg, records)))
         self.study.write_result(run, result)
         print(f'{run}: {self.study.factor * result["value"]:.2f} in '
               f'{result["seconds"]:.0f} s', flush=True)
         return True
+
+    def epoch_size(self, cfg: Config, records: list[Record]) -> int | None:
+        """Samples of an epoch, where the wrapper counts none."""
+        counted = any('ausam/sgd_steps' in record for record in records)
+        if counted or 'max_epochs' not in cfg.train_cfg \
+                or cfg.train_dataloader.get('drop_last'):
+            return None
+        return epoch_size(cfg, self.study.num_samples)
 
     def machine(self, slot: int) -> str:
         """A line on what trains in a slot."""
@@ -214,20 +226,20 @@ def visible_gpus() -> list[str]:
         str(i) for i in range(number)]
 
 
-def measure(records: list[Record], metric: str, batch_size: int) -> Result:
+def measure(records: list[Record], metric: str, batch_size: int,
+            epoch_size: int | None = None) -> Result:
     """What a run reached and cost, from its scalars.
 
-    The cost is the wrapper's own count, in steps of SGD on full batches. A
-    wrapper that counts nothing takes as many as iterations, so that there an
-    incomplete last batch counts as a whole one.
+    The cost is the wrapper's own count, in steps of SGD on full batches. For
+    one that counts nothing it is that of the samples that were loaded.
     """
     curve = []
     done = Done()
-    for record, done in accumulate(records, batch_size):
+    for record, done in accumulate(records, batch_size, epoch_size):
         if 'loss' not in record and metric in record:
             curve.append(dict(
                 step=record['step'], sgd_steps=done.sgd_steps,
                 seconds=round(done.seconds, 2), value=record[metric]))
-    row = summarize(records, metric, 1., batch_size * done.iterations)
+    row = summarize(records, metric, 1., done.samples)
     return dict(value=row.pop('accuracy'), sgd_steps=done.sgd_steps, **row,
                 curve=curve)

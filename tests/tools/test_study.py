@@ -31,6 +31,7 @@ settings = {{
 }}
 seeds = (0, 1)
 metric = 'accuracy/top1'
+num_samples = 2000
 comparisons = [('SAM', 'SGD')]
 """
 # What stands in for tools/train.py: it writes a log, or does what the file
@@ -264,6 +265,26 @@ def test_a_run_is_measured_by_what_the_wrapper_counts():
     found = measure(records, 'score', 10)
     assert (found['sgd_steps'], found['samples_loaded'],
             found['samples_backpropagated']) == (5, 28, 56)
+
+
+@pytest.mark.parametrize('epoch, seen', [(16, 26), (21, 21), (10, 30)])
+def test_the_last_batch_of_an_epoch_counts_what_it_has(epoch, seen):
+    records = [dict(loss=1, step=step, time=1) for step in (1, 2, 3)]
+    found = measure([*records, dict(step=3, score=1)], 'score', 10, epoch)
+    assert found['samples_loaded'] == found['samples_backpropagated'] == seen
+    assert found['sgd_steps'] == round(seen / 10)
+
+
+def test_a_study_asks_the_data_how_long_an_epoch_is(fake):
+    study, make = fake
+    Path('behavior').write_text(
+        "lines[0]['step'] = 32\nif 'SAM' in folder.name:\n"
+        "    lines[0]['ausam/sgd_steps'] = 64")
+    make().train_all([Run('', 'SGD', 0), Run('', 'SAM', 0)])
+    # An epoch of 2,000 images in batches of 64.
+    assert study.result_of(Run('', 'SGD', 0))['samples_loaded'] == 2000
+    assert study.result_of(Run('', 'SGD', 0))['sgd_steps'] == 31
+    assert study.result_of(Run('', 'SAM', 0))['sgd_steps'] == 64
 
 
 @pytest.fixture

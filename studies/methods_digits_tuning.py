@@ -1,0 +1,31 @@
+"""Handwritten digits with 40 % wrong labels: which rho suits each method?
+
+The data: tools/dataset_converters/digits.py
+"""
+
+import itertools
+
+import _digits_with_noise as _digits
+
+question = (
+    'Where 40 % of the labels are wrong, and with the weight decay, learning '
+    'rate and batch of SAM in label_noise_digits.py: which rho suits each of '
+    'the other methods? On a seed that methods_digits.py does not use; its '
+    'rho come from here.')
+
+config = _digits.CONFIG
+options = _digits.wrong_labels(40)
+
+_methods = ('SAM', 'GSAM', 'FSAM', 'VSAM', 'ESAM', 'KSAM', 'SSSAM', 'SAMPa',
+            'LookSAM', 'AESAM', 'AELookSAM', 'RandomSAM')
+settings = {
+    f'{method} rho={rho:g}': _digits.wrapper(5e-3, type=method, rho=rho)
+    for method, rho in [
+        *itertools.product(_methods, (0.05, 0.1, 0.3)),
+        # One step of momentum: its rho is another measure.
+        *itertools.product(('MSAM', ), (1., 3., 10.))]}
+seeds = (10, )
+
+metric = 'accuracy/top1'
+baseline = 'SAM rho=0.3'
+comparisons = [('GSAM rho=0.3', 'SAM rho=0.3')]
