@@ -82,7 +82,7 @@ def _loaded(iterations: int, batch_size: int, epoch_size: int | None) -> int:
     if epoch_size is None:
         return batch_size * iterations
     epochs, left = divmod(iterations, math.ceil(epoch_size / batch_size))
-    return epochs * epoch_size + min(left * batch_size, epoch_size)
+    return epochs * epoch_size + left * batch_size
 
 
 def summarize(records: list[Record], metric: str, factor: float,
