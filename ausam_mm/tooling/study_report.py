@@ -297,18 +297,20 @@ def draw(study: Study, summary: dict[str, Any]) -> None:
 def draw_cost(study: Study, summary: dict[str, Any]) -> None:
     """Draws the metric over the cost, in the first case."""
     case = next(case for case in summary['cases'] if case['rows'])
-    figure = Figure(figsize=(7.5, 4), layout='constrained')
+    rows = [row for row in case['rows'] if row['cost']]
+    figure = Figure(figsize=(7.5, max(4., 0.22 * len(rows))),
+                    layout='constrained')
     axis = figure.subplots()
     colors = _colors(study)
-    # Settings of the same cost stand side by side.
-    rows = [row for row in case['rows'] if row['cost']]
-    for place, row in enumerate(rows):
+    places = _side_by_side([row['cost'] for row in rows])
+    for number, (place, row) in enumerate(zip(places, rows)):
         low, high = row['interval'] or (row['mean'], row['mean'])
         axis.errorbar(
-            row['cost'] + 0.03 * (place - len(rows) / 2), row['mean'],
+            place, row['mean'],
             yerr=[[row['mean'] - low], [high - row['mean']]], capsize=3,
-            fmt='osD^vP*X<>'[place % 10], color=colors[row['setting']],
-            fillstyle=('full', 'none')[place // 10 % 2], label=row['setting'])
+            fmt='osD^vP*X<>'[number % 10], color=colors[row['setting']],
+            fillstyle=('full', 'none', 'left')[number // 10 % 3],
+            label=row['setting'])
     axis.set_title(case['case'], fontsize=10)
     axis.set_xlabel(f'cost, in that of {study.reference}; side by side where '
                     'equal')
@@ -316,6 +318,24 @@ def draw_cost(study: Study, summary: dict[str, Any]) -> None:
     axis.grid(alpha=0.3)
     figure.legend(loc='outside right upper', fontsize=8)
     _save(figure, study.results / 'cost.png')
+
+
+def _side_by_side(costs: list[float]) -> list[float]:
+    """Costs, of which those that are about equal stand side by side."""
+    order = sorted(range(len(costs)), key=costs.__getitem__)
+    groups: list[list[int]] = []
+    for i in order:
+        if groups and costs[i] - costs[groups[-1][-1]] < 0.05:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    places = [0.] * len(costs)
+    for group in groups:
+        middle = sum(costs[i] for i in group) / len(group)
+        step = min(0.03, 0.3 / len(group))
+        for number, i in enumerate(sorted(group)):
+            places[i] = middle + step * (number - (len(group) - 1) / 2)
+    return places
 
 
 def _colors(study: Study) -> dict[str, str]:

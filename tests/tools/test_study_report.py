@@ -4,9 +4,11 @@ import json
 import math
 
 import pytest
+from matplotlib.axes import Axes
 
 from ausam_mm.tooling.study_report import (
     difference,
+    draw_cost,
     markdown,
     print_report,
     summarize_study,
@@ -85,6 +87,31 @@ def test_cost_is_of_samples_where_batches_differ(tmp_path):
     rows = summarize_study(study)['cases'][0]['rows']
     assert [row['cost'] for row in rows] == [1, sizes[1] / sizes[0]]
     assert sizes[0] > sizes[1] == 2
+
+
+@pytest.mark.parametrize('number', [3, 12])
+def test_only_settings_of_one_cost_stand_side_by_side(
+        tmp_path, monkeypatch, number):
+    costs = {'SGD': 1., 'SAM': 2.} | {
+        f'rho={i}': 1. for i in range(1, number)}
+    row = dict(mean=90., interval=None)
+    placed = {}
+    draw = Axes.errorbar
+
+    def errorbar(self, x, y, label, **options):
+        placed[label] = x
+        return draw(self, x, y, label=label, **options)
+
+    monkeypatch.setattr(Axes, 'errorbar', errorbar)
+    study = write(tmp_path, settings=("'SGD': {}", ', '.join(
+        f'{name!r}: {{}}' for name in costs if name != 'SAM')))
+    study.results.mkdir(parents=True)
+    draw_cost(study, dict(cases=[dict(case='', rows=[
+        dict(row, setting=name, cost=cost)
+        for name, cost in costs.items()])]))
+    assert placed.pop('SAM') == 2
+    assert len(set(placed.values())) == number
+    assert all(abs(x - 1) <= 0.15 for x in placed.values())
 
 
 def test_a_narrow_terminal_shows_settings_and_their_cost(
