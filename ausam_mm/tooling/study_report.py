@@ -316,7 +316,8 @@ def draw_cost(study: Study, summary: dict[str, Any]) -> None:
                     'equal')
     axis.set_ylabel(f'{study.metric} [%], mean and 95 % interval')
     axis.grid(alpha=0.3)
-    figure.legend(loc='outside right upper', fontsize=8)
+    if rows:  # none before the baseline is finished
+        figure.legend(loc='outside right upper', fontsize=8)
     _save(figure, study.results / 'cost.png')
 
 
