@@ -30,8 +30,8 @@ metric = 'accuracy/top1'
 baseline = 'GSAM rho=0.3'
 comparisons = [('FSAM rho=0.3', 'GSAM rho=0.3')]
 reading = (
-    'One seed. Most methods need the larger rho here, as SAM does: at 0.1 they '
-    'learn the wrong labels by heart. AE-LookSAM needs the smaller one. '
+    'One seed. Most methods need the larger rho here, as SAM does: at 0.1 '
+    'they learn the wrong labels by heart. AE-LookSAM needs the smaller one. '
     'LookSAM stays at chance with all three, and no rho makes ESAM, KSAM and '
-    'Random-SAM resist. A rho of 0.05 was run only for those that are better '
-    'at 0.1 or fail at both.')
+    'Random-SAM resist. A rho of 0.05 was run only for ESAM, LookSAM and '
+    'AE-LookSAM.')
