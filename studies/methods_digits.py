@@ -45,10 +45,10 @@ baseline = 'SGD, tuned'
 comparisons = [('AUSAM, low (0.5)', 'SGD, tuned'), ('SAM', 'SGD, tuned')]
 reading = (
     'SAM is ahead of SGD with its own best options outside the interval. '
-    "GSAM, FSAM and, at SGD's cost, AUSAM with favor='low' are ahead by "
-    'about as much, within theirs: three seeds are few. MSAM is where SGD '
-    'is, at its cost. Methods that take the gradient at w in some of the '
-    'steps (SS-SAM, AE-SAM) learn more of the wrong labels by heart, and '
-    'Random-SAM most. ESAM depends on the seed. LookSAM stays at chance; so '
-    'does AE-LookSAM, although its rho was good on the seed of the search. '
-    'Another training ran on the other core.')
+    "GSAM, FSAM and, at SGD's cost, AUSAM with favor='low' are ahead within "
+    'theirs: three seeds are few. MSAM is where SGD is, at its cost. Methods '
+    'that take the gradient at w in some of the steps (SS-SAM, AE-SAM) learn '
+    'more of the wrong labels by heart, and Random-SAM most. ESAM depends on '
+    'the seed. LookSAM stays at chance; so does AE-LookSAM, although its rho '
+    'was good on the seed of the search. Another training ran on the other '
+    'core.')
