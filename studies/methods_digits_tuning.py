@@ -32,6 +32,6 @@ comparisons = [('FSAM rho=0.3', 'GSAM rho=0.3')]
 reading = (
     'One seed. Most methods need the larger rho here, as SAM does: at 0.1 '
     'they learn the wrong labels by heart. AE-LookSAM needs the smaller one. '
-    'LookSAM stays at chance with all three, and no rho makes ESAM, KSAM and '
-    'Random-SAM resist. A rho of 0.05 was run only for ESAM, LookSAM and '
-    'AE-LookSAM.')
+    'LookSAM stays at chance with all three, and on this seed no rho makes '
+    'ESAM, KSAM and Random-SAM resist. A rho of 0.05 was run only for ESAM, '
+    'LookSAM and AE-LookSAM.')

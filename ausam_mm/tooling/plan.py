@@ -119,9 +119,9 @@ def iterations_of(cfg: Config, study: Study) -> int:
     loop = cfg.train_cfg
     if 'max_iters' in loop:
         return int(loop.max_iters)
-    number = epoch_size(cfg, None if study.scale else study.num_samples)
     return int(loop.max_epochs * math.ceil(
-        number / cfg.train_dataloader.batch_size))
+        epoch_size(cfg, study.num_samples)
+        / cfg.train_dataloader.batch_size))
 
 
 def count_passes(cfg: Config) -> float:

@@ -64,6 +64,7 @@ def accumulate(records: list[Record], batch_size: int,
             what is left. Defaults to None, for full batches.
     """
     done = Done()
+    batch_size = min(batch_size, epoch_size or batch_size)
     for record in records:
         if 'loss' in record:
             iterations: int = record['step']

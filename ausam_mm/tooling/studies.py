@@ -158,7 +158,8 @@ class Study:
             cases={case: self.cases[case]
                    for case in parts.get('cases', self.cases)},
             seeds=parts.get('seeds', self.seeds),
-            factor=parts.get('factor', self.factor), scale=name)
+            factor=parts.get('factor', self.factor),
+            num_samples=None, scale=name)  # its data are asked
 
     @property
     def reference(self) -> str:

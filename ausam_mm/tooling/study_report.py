@@ -332,10 +332,9 @@ def _side_by_side(costs: list[float]) -> list[float]:
             groups.append([i])
     places = [0.] * len(costs)
     for group in groups:
-        middle = sum(costs[i] for i in group) / len(group)
         step = min(0.03, 0.3 / len(group))
         for number, i in enumerate(sorted(group)):
-            places[i] = middle + step * (number - (len(group) - 1) / 2)
+            places[i] = costs[i] + step * (number - (len(group) - 1) / 2)
     return places
 
 
