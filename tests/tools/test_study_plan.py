@@ -68,6 +68,10 @@ def test_a_plan_without_data_names_what_tells_their_number(
     study = write(tmp_path, STUDY.replace('num_samples = 1_000\n', ''))
     with pytest.raises(SystemExit, match='num_samples'):
         plan(study, study.runs(), 'cpu')
+    # The number is that of the whole data, not of a smaller form's.
+    tiny = write(tmp_path, STUDY).scaled('tiny')
+    with pytest.raises(SystemExit, match='num_samples'):
+        plan(tiny, tiny.runs(), 'cpu')
 
 
 def test_a_smaller_form_has_options_runs_and_results_of_its_own(tmp_path):
