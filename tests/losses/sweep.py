@@ -42,7 +42,9 @@ from .loss_cases import (
 CASES = dict(mmpretrain=MMPRETRAIN, mmpose=MMPOSE, mmseg=mmseg_cases.HEADS)
 INSTALLED = [library for library in CASES if find_spec(library)]
 NUM = 6  # samples in the batch
-NORMS = (nn.modules.batchnorm._BatchNorm, )
+# In these samples see each other, or each pass draws anew. mmcv's layers share
+# their defaults: once MMDetection has built some, others have dropout, too.
+EVALUATED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
 class HeadModel(BaseModel):
@@ -61,8 +63,8 @@ class HeadModel(BaseModel):
 
     def train(self, mode: bool = True) -> 'HeadModel':
         super().train(mode)
-        for module in self.modules():  # where samples would see each other
-            if isinstance(module, NORMS):
+        for module in self.modules():
+            if isinstance(module, EVALUATED):
                 module.eval()
         return self
 
