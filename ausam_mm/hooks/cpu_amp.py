@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
 
 @HOOKS.register_module()
@@ -24,8 +25,7 @@ class CPUAmpHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) \
-            else runner.model
+        model = _inner(runner)
         device = next(model.parameters()).device.type
         if device != 'cpu':
             raise ValueError(
@@ -37,6 +37,10 @@ class CPUAmpHook(Hook):
         model.forward = torch.autocast('cpu', torch.bfloat16)(self.forward)
 
     def after_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) \
-            else runner.model
-        model.forward = self.forward
+        _inner(runner).forward = self.forward
+
+
+def _inner(runner: Runner) -> nn.Module:
+    """The model that a model wrapper may hold."""
+    model: nn.Module = runner.model
+    return model.get_submodule('module') if is_model_wrapper(model) else model
