@@ -22,6 +22,8 @@ OPTIONS = {
         dict(type='LoadImageFromFile'), dict(type='PackInputs')],
     'train_dataloader.num_workers': 1,
     'train_dataloader.persistent_workers': True,
+    # Twice as fast where the CPU knows bfloat16.
+    'custom_hooks': [dict(type='ChannelsLastHook'), dict(type='CPUAmpHook')],
     'train_cfg.max_epochs': 80,
     'param_scheduler.T_max': 80,
 }

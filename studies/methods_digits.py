@@ -13,7 +13,8 @@ question = (
     'defaults. Random-SAM, the control, has the rho of SAM.')
 
 config = _digits.CONFIG
-options = _digits.wrong_labels(40)
+cases = {f'{percent} % wrong labels': _digits.wrong_labels(percent)
+         for percent in (40, 20, 0)}
 
 _rho = dict(rho=0.3)
 settings = {

@@ -3,11 +3,14 @@
 The float models:
 
     python tools/study.py studies/label_noise_digits.py \
-        --only 'SGD, tuned' --cases '40 % wrong labels' --seeds 0
+        --only 'SGD, tuned' --cases '40 % wrong labels' --seeds 0 --again
     python tools/study.py studies/label_noise_digits_tuning.py --only \
         'SGD wd=0.005 lr=0.3 batch=32' 'SAM wd=0.005 lr=0.1 batch=64 rho=0.3' \
-        'AUSAM, low (0.5) wd=0.005 lr=0.1 batch=64 rho=0.3'
+        'AUSAM, low (0.5) wd=0.005 lr=0.1 batch=64 rho=0.3' \
+        'SGD wd=0.005 lr=0.3 batch=64 epochs=10' --again
 """
+
+import itertools
 
 import _quantized_digits as _digits
 
@@ -79,6 +82,20 @@ for _batch in (32, 64, 128):
                     _name, _method,
                     f'lr={_lr} wd=0.02 rho=0.3 batch={_batch}', lr=_lr,
                     weight_decay=2e-2, rho=0.3, batch_size=_batch)
+# Who stops early learns fewer wrong labels by heart.
+_floats['SGD, a quarter as long'] = (
+    'SGD-wd-0-005-lr-0-3-batch-64-epochs-10')
+for _lr, _decay in itertools.product((0.003, 0.01, 0.03, 0.1), (5e-3, 2e-2)):
+    for _name, _epoch, _lasting in (
+            ('SGD', 40, 5), ('SGD, a quarter as long', 10, 5),
+            ('SGD, a quarter as long', 10, 20)):
+        settings[f'{_name} from its own lr={_lr} wd={_decay:g} '
+                 f'epochs={_lasting}'] = {
+            **_digits.wrapper(_lr, _decay), **_digits.float_model(
+                _floats[_name], study='label_noise_digits_tuning',
+                epoch=_epoch),
+            'train_cfg.max_epochs': _lasting,
+            'param_scheduler.T_max': _lasting}
 seeds = (10, 11)
 
 metric = 'accuracy/top1'

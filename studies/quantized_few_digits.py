@@ -3,7 +3,7 @@
 The float models:
 
     python tools/study.py studies/overfitting_digits.py --cases '72 images' \
-        --only 'SGD, tuned' SAM 'AUSAM (0.5)' 'uniform (0.5)' SplitSAM
+        --only 'SGD, tuned' SAM 'AUSAM (0.5)' 'uniform (0.5)' SplitSAM --again
 """
 
 from pathlib import Path

@@ -6,7 +6,7 @@ The float models:
         --only 'SGD wd=0.02 lr=0.1 batch=32' \
         'SAM wd=0.02 lr=0.1 batch=16 rho=0.1' \
         'AUSAM (0.5) wd=0.005 lr=0.1 batch=16 rho=0.3' \
-        'SplitSAM wd=0.005 lr=0.1 batch=16 rho=0.3'
+        'SplitSAM wd=0.005 lr=0.1 batch=16 rho=0.3' --again
 """
 
 import itertools

@@ -56,6 +56,9 @@ def parse_args() -> argparse.Namespace:
                         help='train in these cases')
     parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED',
                         help='train with these seeds')
+    parser.add_argument('--again', action='store_true',
+                        help='train runs that have a result, too: their '
+                        'checkpoints may\nbe on another machine')
     parser.add_argument('--scale', help='a smaller form of the study, by its '
                         'name in the\nfile; its results lie in a folder '
                         'below')
@@ -97,6 +100,8 @@ def command_of(run: Run, args: argparse.Namespace) -> str:
         words += ['--scale', args.scale]
     if args.work_dir:
         words += ['--work-dir', args.work_dir]
+    if args.again:
+        words.append('--again')
     if args.trust_checkpoint:
         words.append('--trust-checkpoint')
     return shlex.join(map(str, words))
@@ -126,7 +131,7 @@ def main() -> None:
         return
     if args.list or args.slurm:
         commands = [command_of(run, args) for run in runs
-                    if not study.result_of(run)]
+                    if args.again or not study.result_of(run)]
         if args.slurm and not commands:
             raise SystemExit('All runs are finished: nothing to submit.')
         print(job_array(commands, study.name) if args.slurm
@@ -139,7 +144,7 @@ def main() -> None:
         trainings = Trainings(
             study, TRAIN, args.work_dir or Path(
                 'work_dirs/studies', study.name, args.scale or ''), args.jobs,
-            ['--trust-checkpoint'] * args.trust_checkpoint)
+            ['--trust-checkpoint'] * args.trust_checkpoint, args.again)
         trainings.train_all(runs)
         failures = trainings.failures
     if any(study.result_of(run) for run in study.runs()):

@@ -61,15 +61,17 @@ class Trainings:
             each on a CPU, unless ``OMP_NUM_THREADS`` is set, or a GPU each.
         flags (Sequence[str]): Further arguments of tools/train.py. Defaults
             to none.
+        again (bool): Whether runs with a result are trained, too: their
+            checkpoints may be on another machine. Defaults to False.
 
     Raises:
         SystemExit: If there are GPUs, but fewer than jobs.
     """
 
     def __init__(self, study: Study, train: Path, work_dir: Path, jobs: int,
-                 flags: Sequence[str] = ()) -> None:
+                 flags: Sequence[str] = (), again: bool = False) -> None:
         self.study, self.train, self.work_dir = study, train, work_dir
-        self.jobs, self.flags = jobs, flags
+        self.jobs, self.flags, self.again = jobs, flags, again
         self.failures: list[str] = []
         self._gpus = visible_gpus()
         if self._gpus and jobs > len(self._gpus):
@@ -81,14 +83,14 @@ class Trainings:
 
     def train_all(self, runs: Iterable[Run]) -> None:
         """Trains what is not finished; ``failures`` has what went wrong."""
-        waiting = deque(run for run in runs if not self.study.result_of(run))
+        waiting = deque(run for run in runs if not self._is_finished(run))
         free = list(range(self.jobs))
         active: list[Training] = []
         try:
             while waiting or active:
                 for _ in range(min(len(waiting), len(free))):
                     run = waiting.popleft()
-                    if self.study.result_of(run):  # by another process
+                    if self._is_finished(run):  # by another process
                         continue
                     training = self.start(run, free[0])
                     if training:
@@ -109,6 +111,9 @@ class Trainings:
                 training.process.terminate()
             for training in active:
                 training.process.wait()
+
+    def _is_finished(self, run: Run) -> bool:
+        return not self.again and self.study.result_of(run) is not None
 
     def folder(self, run: Run) -> Path:
         """Where a run's training writes."""

@@ -226,6 +226,9 @@ def test_list_prints_commands_that_train_a_run_each(
                     "'40 %'")
     main(monkeypatch, 'some.py', '--list')
     assert len(capsys.readouterr().out.splitlines()) == 3
+    main(monkeypatch, 'some.py', '--list', '--again')
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.endswith('--again') for line in lines)
 
 
 @pytest.mark.parametrize('path', sorted([

@@ -1,6 +1,7 @@
 """The trainings of a study: which are started, and what is kept of them."""
 
 import fcntl
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,9 +85,9 @@ def fake(tmp_path, monkeypatch):
     (tmp_path / 'train.py').write_text(TRAIN)
     study = write(tmp_path, metric=('accuracy/top1', 'accuracy'))
 
-    def make(jobs=1):
+    def make(jobs=1, **kwargs):
         return Trainings(study, tmp_path / 'train.py', tmp_path / 'work',
-                         jobs)
+                         jobs, **kwargs)
 
     return study, make
 
@@ -107,6 +108,18 @@ def test_what_is_finished_is_not_trained_again(fake):
     assert [line[0] for line in started()[2:]] == ['SAM-seed-1']
     values = [study.result_of(one)['value'] for one in study.runs()]
     assert values == [40, 40, 50, 40]
+
+
+def test_what_is_finished_is_trained_again_where_it_is_asked_for(fake):
+    study, make = fake
+    runs = list(study.runs())[:1]
+    make().train_all(runs)
+    # On another machine the result is there and the training is not.
+    shutil.rmtree('work')
+    Path('behavior').write_text("lines[1]['accuracy'] = 41.")
+    make(again=True).train_all(runs)
+    assert len(Path('started').read_text().splitlines()) == 2
+    assert study.result_of(runs[0])['value'] == 41
 
 
 def test_a_result_is_there_as_soon_as_its_run_is_finished(fake):
