@@ -66,7 +66,9 @@ comparisons = [
 reading = (
     'At the cost of SGD, AUSAM keeps what SAM gains. SAM on a random half of '
     'the data, or for half of the epochs, costs as much and falls behind '
-    'AUSAM, outside the interval. SAM with InfoBatch comes close to AUSAM, '
+    'AUSAM, outside the interval; half of the epochs with three times the '
+    'learning rate do not (label_noise_digits.py). SAM with InfoBatch comes '
+    'close to AUSAM, '
     'and what AUSAM gains or loses by InfoBatch is within the interval. SGD '
     'with InfoBatch is below SGD in the mean: the samples above the mean '
     'loss, all of which it keeps, are often those with wrong labels. Uniform '

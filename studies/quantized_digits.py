@@ -84,7 +84,8 @@ reading = (
     'back-propagations as SGD. On so small a network the fixed cost of a pass '
     'counts: with the batch of SGD, 32, AUSAM takes longer, with 64 about as '
     'long, with 128 less. These batches suit it and, in the tuning, SGD less. '
-    'Uniform samples do as well. Both trainings count: the float model of SAM '
+    'Uniform samples do as well. SGD that stops both trainings early is no '
+    'better than SGD. Both trainings count: the float model of SAM '
     "falls far below when SGD trains it on, and from SGD's float model SAM is "
     'not ahead of SGD. SGD was searched over a grid of learning rate, weight '
     'decay and batch on one other seed, its best of each batch again on a '

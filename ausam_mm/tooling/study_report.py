@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy.special import stdtrit
 
 from .reports import Parts, Row, console, markdown_of, table_of
@@ -267,10 +268,10 @@ def write_report(study: Study) -> None:
 def draw(study: Study, summary: dict[str, Any]) -> None:
     """Draws for each case seeds with intervals, and curves over the cost."""
     cases = [case for case in summary['cases'] if case['rows']]
-    height = 1.2 + 0.35 * len(study.settings)
-    figure = Figure(figsize=(11, max(3., height) * len(cases)),
-                    layout='constrained')
-    grid = figure.subplots(len(cases), 2, squeeze=False)
+    heights = [max(3., 1.2 + 0.35 * len(case['rows'])) for case in cases]
+    figure = Figure(figsize=(11, sum(heights)), layout='constrained')
+    grid = figure.subplots(
+        len(cases), 2, squeeze=False, height_ratios=heights)
     colors = _colors(study)
     panels: tuple[Callable[[Axes, Any, str, int], None], ...] = (
         _draw_seeds, _draw_curve)
@@ -346,6 +347,10 @@ def _save(figure: Figure, path: Path) -> None:
     """Writes a picture whole, or not at all if the process is killed."""
     part = path.with_suffix('.part.png')
     figure.savefig(part, dpi=100)
+    # A palette: pictures are committed, and this is a third of their bytes.
+    with Image.open(part) as picture:
+        drawn = picture.convert('RGB').quantize()
+    drawn.save(part, optimize=True)
     part.replace(path)
 
 

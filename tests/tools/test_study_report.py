@@ -5,6 +5,7 @@ import math
 
 import pytest
 from matplotlib.axes import Axes
+from PIL import Image
 
 from ausam_mm.tooling.study_report import (
     difference,
@@ -76,6 +77,18 @@ def test_a_report_has_a_table_for_each_case_and_what_decides(tmp_path):
     assert '**hard: ' in (study.results / 'table.md').read_text()
     for name in ('figure.png', 'cost.png'):
         assert (study.results / name).read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_figure_is_as_high_as_what_is_finished(tmp_path):
+    many = ', '.join(f"'SAM {n}': {{}}" for n in range(12))
+    study = write(tmp_path, settings=("'SAM':", many + ", 'SAM':"))
+    heights = []
+    for count in (2, 11):
+        fill(study, {('', f'SAM {n}', 0): 50. for n in range(count)})
+        write_report(study)
+        with Image.open(study.results / 'figure.png') as picture:
+            heights.append(picture.height)
+    assert heights[0] < 0.7 * heights[1]
 
 
 def test_cost_is_of_samples_where_batches_differ(tmp_path):
