@@ -40,8 +40,8 @@ settings = {
 seeds = (10, )
 
 metric = 'accuracy/top1'
-baseline = 'SGD wd=0.001 lr=0.1 batch=128'
-comparisons = [('SAM wd=0.001 batch=128 rho=0.1', baseline)]
+baseline = 'SGD wd=0.003 lr=0.1 batch=64'
+comparisons = [('SAM wd=0.003 batch=64 rho=0.1', baseline)]
 reading = (
     'One seed, a part of the search. SGD is best with three times the usual '
     'weight decay and a batch of 64. With the same options SAM is where SGD '
