@@ -47,10 +47,11 @@ baseline = 'SGD, tuned'
 comparisons = [('AUSAM, low (0.5)', 'SGD, tuned'), ('SAM', 'SGD, tuned')]
 reading = (
     'With 40 % wrong labels GSAM, SAM, FSAM and, at the cost of SGD, AUSAM '
-    "with favor='low' are ahead of SGD with its own best options, outside the "
-    'interval; GSAM most, in the mean. VSAM is ahead within it. MSAM is where '
-    'SGD is, at its cost. Methods that take the gradient at w in some of the '
-    'steps (SS-SAM, AE-SAM) learn more of the wrong labels by heart, and '
-    'Random-SAM most. ESAM and KSAM do not resist. LookSAM stays at chance; AE-LookSAM '
-    'does on most seeds, although its rho was good on the seed of the search. '
-    'The other cases were not run. Another training ran on the other core.')
+    "with favor='low' are ahead of SGD with its own best options, outside "
+    'the interval; GSAM most, in the mean. VSAM is ahead within it. MSAM is '
+    'where SGD is, at its cost. Methods that take the gradient at w in some '
+    'of the steps (SS-SAM, AE-SAM) learn more of the wrong labels by heart, '
+    'and Random-SAM most. ESAM and KSAM do not resist. LookSAM stays at '
+    'chance; AE-LookSAM does on most seeds, although its rho was good on '
+    'the seed of the search. The other cases were not run. Another training '
+    'ran on the other core.')
