@@ -87,7 +87,8 @@ def runner(work_dir, wrapper, by_epoch=True, length=4, endless=None,
             start_factor=1.,
             end_factor=0.5,
             begin=0,
-            end=4) if not wrapper['type'].endswith('OptimWrapper') else None,
+            end=4) if wrapper['type'] not in (
+                'OptimWrapper', 'CPUAmpOptimWrapper') else None,
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
             checkpoint=dict(
