@@ -9,6 +9,11 @@ def wrong_labels(percent):
     return {'train_dataloader.dataset.ratio': percent / 100}
 
 
+def lasting(epochs):
+    """A training of so many epochs."""
+    return {'train_cfg.max_epochs': epochs, 'param_scheduler.T_max': epochs}
+
+
 def wrapper(weight_decay, lr=0.1, batch_size=64, **options):
     """A setting: of SGD, or of the wrapper whose options are given."""
     return dict(

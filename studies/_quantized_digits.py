@@ -1,5 +1,7 @@
 """What the studies of quantized digits have in common."""
 
+from _digits_with_noise import lasting  # noqa: F401
+
 CONFIG = ('../configs/quantization/digits/'
           'resnet18-c16-s2-w4a4_b64_digits-noise40-8x8.py')
 

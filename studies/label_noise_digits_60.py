@@ -21,19 +21,19 @@ settings = {
     'SGD, tuned': _tuned,
     # What SAM costs.
     'SGD, tuned, twice as long': {
-        **_tuned, 'train_cfg.max_epochs': 80, 'param_scheduler.T_max': 80},
+        **_tuned, **_digits.lasting(80)},
     # Who stops early learns fewer wrong labels by heart.
     'SGD, a quarter as long': {
         **_digits.wrapper(5e-4, lr=0.3),
-        'train_cfg.max_epochs': 10, 'param_scheduler.T_max': 10},
+        **_digits.lasting(10)},
     'SGD, half as long': {
         **_digits.wrapper(5e-4, batch_size=128),
-        'train_cfg.max_epochs': 20, 'param_scheduler.T_max': 20},
+        **_digits.lasting(20)},
     'SAM': _digits.wrapper(5e-4, type='SAM', rho=0.3),
     # SAM at the cost of SGD.
     'SAM, half as long': {
         **_digits.wrapper(5e-4, lr=0.3, type='SAM', rho=0.3),
-        'train_cfg.max_epochs': 20, 'param_scheduler.T_max': 20},
+        **_digits.lasting(20)},
     'AUSAM, low (0.25, 0.75)': _digits.wrapper(
         5e-4, alpha=(0.25, 0.75), favor='low', **_ausam),
     # The same, where only what is selected is loaded.

@@ -28,14 +28,10 @@ def _ausam(ramp_epochs, **options):
                            ramp_epochs=ramp_epochs, **options)
 
 
-def _epochs(number):
-    return {'train_cfg.max_epochs': number, 'param_scheduler.T_max': number}
-
-
 def _pruned(setting, epochs):
     """A setting with InfoBatch, whose epochs get shorter."""
     return {
-        **setting, **_epochs(epochs),
+        **setting, **_digits.lasting(epochs),
         'train_dataloader.sampler': dict(
             type='InfoBatchSampler', r=0.5, delta=0.875),
         'custom_hooks': [dict(type='InfoBatchHook')],
@@ -47,7 +43,7 @@ settings = {
     'SAM': _sam,
     'AUSAM, low (0.5)': _ausam(6, favor='low'),
     'uniform (0.5)': _ausam(6, scores='uniform'),
-    'SAM, half of the epochs': {**_sam, **_epochs(20)},
+    'SAM, half of the epochs': {**_sam, **_digits.lasting(20)},
     'SAM, half of the data': {
         **_sam, 'train_dataloader.dataset.dataset.indices': _half},
     'SGD, InfoBatch': _pruned(_sgd, 54),
@@ -64,15 +60,14 @@ comparisons = [
     ('AUSAM, low (0.5), InfoBatch', 'AUSAM, low (0.5)'),
 ]
 reading = (
-    'At the cost of SGD, AUSAM keeps what SAM gains. SAM on a random half of '
-    'the data, or for half of the epochs, costs as much and falls behind '
+    'At the cost of SGD, AUSAM keeps what SAM gains. SAM on a random half '
+    'of the data, or for half of the epochs, costs as much and falls behind '
     'AUSAM, outside the interval; half of the epochs with three times the '
     'learning rate do not (label_noise_digits.py). SAM with InfoBatch comes '
-    'close to AUSAM, '
-    'and what AUSAM gains or loses by InfoBatch is within the interval. SGD '
-    'with InfoBatch is below SGD in the mean: the samples above the mean '
-    'loss, all of which it keeps, are often those with wrong labels. Uniform '
-    'samples do as well as AUSAM. The first four settings are the runs of '
-    'label_noise_digits.py, with the same configs; the others ran on a '
-    'machine that was far busier, so that seconds and speed-ups here say '
-    'nothing.')
+    'close to AUSAM, and what AUSAM gains or loses by InfoBatch is within '
+    'the interval. SGD with InfoBatch is below SGD in the mean: the samples '
+    'above the mean loss, all of which it keeps, are often those with wrong '
+    'labels. Uniform samples do as well as AUSAM. The first four settings '
+    'are the runs of label_noise_digits.py, with the same configs; the '
+    'others ran on a machine that was far busier, so that seconds and '
+    'speed-ups here say nothing.')

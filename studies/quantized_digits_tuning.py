@@ -86,16 +86,15 @@ for _batch in (32, 64, 128):
 _floats['SGD, a quarter as long'] = (
     'SGD-wd-0-005-lr-0-3-batch-64-epochs-10')
 for _lr, _decay in itertools.product((0.003, 0.01, 0.03, 0.1), (5e-3, 2e-2)):
-    for _name, _epoch, _lasting in (
+    for _name, _epoch, _epochs in (
             ('SGD', 40, 5), ('SGD, a quarter as long', 10, 5),
             ('SGD, a quarter as long', 10, 20)):
         settings[f'{_name} from its own lr={_lr} wd={_decay:g} '
-                 f'epochs={_lasting}'] = {
+                 f'epochs={_epochs}'] = {
             **_digits.wrapper(_lr, _decay), **_digits.float_model(
                 _floats[_name], study='label_noise_digits_tuning',
                 epoch=_epoch),
-            'train_cfg.max_epochs': _lasting,
-            'param_scheduler.T_max': _lasting}
+            **_digits.lasting(_epochs)}
 seeds = (10, 11)
 
 metric = 'accuracy/top1'

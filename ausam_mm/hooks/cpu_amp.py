@@ -1,11 +1,12 @@
 """Mixed precision on a CPU."""
 
+from typing import Any
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import nn
 
 
 @HOOKS.register_module()
@@ -25,22 +26,18 @@ class CPUAmpHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        model = _inner(runner)
-        device = next(model.parameters()).device.type
+        model: Any = runner.model
+        self.model = model.module if is_model_wrapper(model) else model
+        device = next(self.model.parameters()).device.type
         if device != 'cpu':
             raise ValueError(
                 f'The model is on {device}, and CPUAmpHook is for a CPU: take '
                 'AmpOptimWrapper (tools/train.py --amp) in its place.')
-        self.forward = model.forward
+        self.forward = self.model.forward
         # Entered anew in each forward pass: weights that are cached in
         # bfloat16 are gone before the second one.
-        model.forward = torch.autocast('cpu', torch.bfloat16)(self.forward)
+        self.model.forward = torch.autocast(
+            'cpu', torch.bfloat16)(self.forward)
 
     def after_train(self, runner: Runner) -> None:
-        _inner(runner).forward = self.forward
-
-
-def _inner(runner: Runner) -> nn.Module:
-    """The model that a model wrapper may hold."""
-    model: nn.Module = runner.model
-    return model.get_submodule('module') if is_model_wrapper(model) else model
+        self.model.forward = self.forward
