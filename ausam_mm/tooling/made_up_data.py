@@ -76,6 +76,17 @@ def datasets_of(cfg: Any) -> Iterator[Any]:
             yield from datasets_of(value)
 
 
+def loader_of_one_batch(cfg: Config) -> dict[str, Any]:
+    """The config's train_dataloader, with neither workers nor own samplers."""
+    loader = dict(cfg.train_dataloader)
+    for key in ('batch_sampler', 'persistent_workers', 'prefetch_factor',
+                'pin_memory'):
+        loader.pop(key, None)
+    loader.update(
+        num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
+    return loader
+
+
 def make_batch(cfg: Config, image_size: int,
                seed: int) -> tuple[dict[str, Any], list[str]]:
     """A batch as the config's train_dataloader would return it.
@@ -103,16 +114,11 @@ def make_batch(cfg: Config, image_size: int,
             transforms.append(TRANSFORMS.build(transform))
         except (ImportError, KeyError, RuntimeError) as error:
             left_out.append(f'{transform.type} ({error.args[0]})')
-    loader = dict(cfg.train_dataloader)
-    # Neither workers nor a sampler that picks: the batch is made once.
-    for key in ('batch_sampler', 'persistent_workers', 'prefetch_factor',
-                'pin_memory'):
-        loader.pop(key, None)
     with tempfile.TemporaryDirectory() as folder:
-        loader.update(
-            dataset=MadeUpImages(transforms, Path(folder), loader[
-                'batch_size'], image_size, seed, metainfo),
-            num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
+        loader = loader_of_one_batch(cfg)
+        loader['dataset'] = MadeUpImages(
+            transforms, Path(folder), loader['batch_size'], image_size, seed,
+            metainfo)
         try:
             return next(iter(Runner.build_dataloader(loader))), left_out
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -15,13 +15,19 @@ from mmengine.runner import set_random_seed
 from torch import nn
 
 from ..config import set_optim_wrapper
-from .made_up_data import Numbers, OneWeight, make_batch
+from .made_up_data import (
+    Numbers,
+    OneWeight,
+    loader_of_one_batch,
+    make_batch,
+)
 from .reports import Row, console, machine, table_of
 from .runner import set_dataloader_defaults
 from .settings import (
     Setup,
     build_model,
     epoch_size,
+    make_loader,
     scope_of,
     without_warmup,
 )
@@ -38,11 +44,11 @@ LEGEND = (
     'batches of a warm-up, and InfoBatch as if it left nothing out. Neither '
     'loading nor validation is in the hours. ')
 TIMED = (
-    'step: a training step on made-up images, median of those that were '
-    'timed, so that methods whose steps differ are rough.')
+    'step: a training step on {images}, median of those that were timed, so '
+    'that methods whose steps differ are rough.')
 MULTIPLIED = (
-    f'step: one of {_CPU_BATCH} made-up images with the base optimizer is '
-    'timed, and multiplied to the batch and by the passes: an estimate.')
+    f'step: one of {_CPU_BATCH} {{images}} with the base optimizer is timed, '
+    'and multiplied to the batch and by the passes: an estimate.')
 
 
 @dataclass
@@ -92,6 +98,7 @@ def plan(study: Study, runs: Iterable[Run], device: str,
         if not study.result_of(run):
             left[run.case, run.setting].append(run)
     found = []
+    made_up = _has_no_data(study)
     plain: dict[str, float] = {}  # steps of the base optimizer on a CPU
     for (case, setting), same in left.items():
         if not same:
@@ -101,17 +108,22 @@ def plan(study: Study, runs: Iterable[Run], device: str,
             iterations = iterations_of(cfg, study)
             passes = count_passes(cfg)
             if device != 'cpu':
-                seconds = time_steps(cfg, device, steps)
+                seconds = time_steps(cfg, device, steps, made_up)
             else:  # where steps of large networks take minutes
                 key = repr((cfg.model, cfg.train_dataloader))
                 if key not in plain:
                     base = copy.deepcopy(cfg)
                     set_optim_wrapper(base, 'OptimWrapper')
-                    plain[key] = time_steps(base, device, steps)
+                    plain[key] = time_steps(base, device, steps, made_up)
                 seconds = passes * plain[key]
         found.append(Plan(case, setting, len(same), iterations, passes,
                           seconds))
     return found
+
+
+def _has_no_data(study: Study) -> bool:
+    """Whether the study says itself what would be asked of the data."""
+    return study.num_samples is not None
 
 
 def iterations_of(cfg: Config, study: Study) -> int:
@@ -143,10 +155,18 @@ def count_passes(cfg: Config) -> float:
     return float(passed / loaded) if loaded else 1.
 
 
-def time_steps(cfg: Config, device: str, steps: int) -> float:
+def time_steps(cfg: Config, device: str, steps: int,
+               made_up: bool) -> float:
     """Seconds of a step of the config's batch.
 
     On a CPU a step of a part of the batch is timed.
+
+    Args:
+        cfg (Config): The config.
+        device (str): Where to train: cpu, cuda, ...
+        steps (int): How many steps are timed.
+        made_up (bool): Whether the images are made up, 256 pixels on either
+            side before the pipeline, in place of the first ones of the data.
     """
     cfg = copy.deepcopy(cfg)
     size = cfg.train_dataloader.batch_size
@@ -154,7 +174,11 @@ def time_steps(cfg: Config, device: str, steps: int) -> float:
     cfg.train_dataloader.batch_size = part
     set_dataloader_defaults(cfg, ['train_dataloader'], pin_memory=False)
     set_random_seed(0)
-    batch, _ = make_batch(cfg, 256, 0)
+    if made_up:
+        batch, _ = make_batch(cfg, 256, 0)
+    else:
+        batch = next(iter(make_loader(
+            Config(dict(train_dataloader=loader_of_one_batch(cfg))), 0)))
     setup = _set_up(cfg, build_model(cfg).to(device), steps)
     times = []
     for _ in range(_BEFORE + steps):
@@ -189,7 +213,8 @@ def print_plan(study: Study, plans: list[Plan], device: str) -> None:
     console().print(table_of(
         f'{study.name}: {sum(one.runs for one in plans)} runs, '
         f'{total:,.1f} hours of {device}, one run after the other', rows,
-        LEGEND + (MULTIPLIED if device == 'cpu' else TIMED)),
+        LEGEND + (MULTIPLIED if device == 'cpu' else TIMED).format(
+            images='made-up images' if _has_no_data(study) else 'images')),
         machine(), sep='\n')
 
 

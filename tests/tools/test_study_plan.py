@@ -5,9 +5,12 @@ import subprocess
 from itertools import count
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 
 from ausam_mm.tooling.plan import plan
+from ausam_mm.tooling.settings import build_model
 from ausam_mm.tooling.studies import Run
 
 from .test_study import CIFAR, fill, main, write
@@ -54,6 +57,37 @@ def test_a_step_of_a_part_stands_for_one_of_the_batch(tmp_path, monkeypatch):
     study = write(tmp_path, STUDY)
     one, = plan(study, [Run('narrow', 'SGD', 0)], 'cpu')
     assert one.seconds == 128 / 20  # samples of the batch, and of the part
+
+
+def test_a_step_is_timed_on_the_data_where_it_is_there(
+        tmp_path, monkeypatch):
+    for label in 'ab':
+        (tmp_path / 'train' / label).mkdir(parents=True)
+        for i in range(2):
+            cv2.imwrite(str(tmp_path / f'train/{label}/{i}.png'),
+                        np.zeros((12, 8, 3), 'uint8'))
+    data = dict(
+        type='CustomDataset', data_root=str(tmp_path), data_prefix='train',
+        with_label=True, _delete_=True,
+        # Nothing brings images to the size of the data.
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+    study = write(tmp_path, STUDY.replace(
+        'num_samples = 1_000\n', f"""
+options = {{'train_dataloader.dataset': {data!r},
+            'train_dataloader.batch_size': 4}}
+"""))
+    seen = []
+
+    def build(cfg):
+        model = build_model(cfg)
+        model.backbone.register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0].shape))
+        return model
+
+    monkeypatch.setattr('ausam_mm.tooling.plan.build_model', build)
+    one, = plan(study, [Run('narrow', 'SGD', 0)], 'cpu', steps=1)
+    assert one.iterations == 6 and one.seconds > 0
+    assert {*seen} == {(4, 3, 12, 8)}
 
 
 def test_methods_whose_steps_differ_cost_what_they_do_in_the_mean(tmp_path):
