@@ -1,5 +1,6 @@
 """Wrong classes."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class LabelNoise(Noise):
         self._num_classes = num_classes
         super().__init__(dataset, ratio, kind, seed, lazy_init)
 
-    @property
+    @cached_property  # copying the metainfo takes as long as a small image
     def num_classes(self) -> int:
         """The number of classes."""
         return self._num_classes or len(self.metainfo.get('classes') or ())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from mmengine.dist import get_rank
 from mmengine.registry import LOOPS
 from mmengine.runner import (
@@ -307,4 +308,10 @@ def _seed_everything(*entropy: int) -> None:
     seeds = np.random.SeedSequence(entropy).generate_state(3)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])
-    torch.manual_seed(int(seeds[2]))
+    seed = int(seeds[2])
+    if get_device() == 'cpu':
+        # torch.manual_seed formats a stack trace for each kind of device that
+        # is not in use, which takes as long as a small batch takes to load.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
