@@ -42,6 +42,11 @@ settings = {
     **{f'{name} lr={lr:g} rho={rho}': _poses.wrapper(lr, rho=rho, **method)
        for (name, method), lr, rho in itertools.product(
            _methods.items(), (1e-3, 3e-3), (0.005, 0.015, 0.03))},
+    # With the best options of SGD.
+    **{f'{name} SGD lr=3 rho={rho}': _poses.wrapper(
+        3., 1e-5, 'SGD', rho=rho, **_methods[name])
+       for name, rho in itertools.product(
+           ('SAM', 'AUSAM (0.25, 0.75)'), (0.005, 0.015, 0.05))},
 }
 seeds = (10, 11)
 

@@ -57,8 +57,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED',
                         help='train with these seeds')
     parser.add_argument('--again', action='store_true',
-                        help='train runs that have a result, too: their '
-                        'checkpoints may\nbe on another machine')
+                        help='train runs that have a result, too, unless '
+                        'their checkpoints\nare in --work-dir')
     parser.add_argument('--scale', help='a smaller form of the study, by its '
                         'name in the\nfile; its results lie in a folder '
                         'below')
