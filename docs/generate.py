@@ -173,7 +173,7 @@ def study_block(path: Path, page: Path) -> str:
 
 
 def gain_block(path: Path) -> str:
-    """What the settings of a study reach and cost, in whole cases."""
+    """What the settings of a study's first case reach and cost."""
     study = read_study(path)
     return short_markdown(study, summarize_study(study))
 

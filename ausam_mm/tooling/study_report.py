@@ -221,21 +221,14 @@ def markdown(study: Study, summary: dict[str, Any], command: str,
 
 
 def short_markdown(study: Study, summary: dict[str, Any]) -> str:
-    """What each setting reaches and costs in the cases that are whole."""
-    whole = [one for one in summary['cases'] if [
-        len(row['values']) for row in one['rows']
-    ] == [len(study.seeds)] * len(study.settings)]
-    if not whole:
-        return 'No case is finished yet.'
-    rows: list[Row] = [{'setting': setting} for setting in study.settings]
-    for one in whole:
-        case = f', {one["case"]}' if len(whole) > 1 else ''
-        for cells, row in zip(rows, one['rows']):
-            gain = with_interval(row['difference'])
-            cells[f'{study.metric} [%]{case}'] = \
-                f'{row["mean"]:.1f}' + (f': {gain}' if gain else '')
-            cells[f'cost (seconds){case}'] = _cost(row)
-    return markdown_of('', rows).strip()
+    """What each setting of the first case reaches and costs, for a page."""
+    rows: list[Row] = [{
+        'setting': row['setting'],
+        f'{study.metric} [%]': f'{row["mean"]:.1f}',
+        f'gain over {study.reference}': with_interval(row['difference']),
+        'cost (seconds)': _cost(row)
+    } for row in summary['cases'][0]['rows']]
+    return markdown_of('', rows).strip() if rows else 'No run is finished yet.'
 
 
 def print_report(study: Study, legend: bool = True) -> None:

@@ -12,13 +12,12 @@ from ausam_mm.tooling.study_report import (
     draw_cost,
     markdown,
     print_report,
-    short_markdown,
     summarize_study,
     time_ratio,
     write_report,
 )
 
-from .test_study import STUDY, fill, write
+from .test_study import fill, write
 
 
 def test_an_interval_is_students(tmp_path):
@@ -139,26 +138,3 @@ def test_a_narrow_terminal_shows_settings_and_their_cost(
     assert row.split() == ['SAM', '51.00', '+1.00', '51.00', '10', '1.00',
                            '(1.00)', '1.00']
     assert 'images/s' not in out and 'Means over seeds' not in out
-
-
-def test_a_short_table_has_the_cases_that_are_whole(tmp_path):
-    study = write(tmp_path, STUDY + """
-cases = {'few': {}, 'some': {}, 'many': {}}
-""")
-    whole = {
-        (case, setting, seed): value + seed
-        for case, values in {'few': (50., 52.), 'many': (60., 59.)}.items()
-        for setting, value in zip(('SGD', 'SAM'), values)
-        for seed in study.seeds}
-    # One seed of a setting is missing.
-    fill(study, {**whole, ('some', 'SGD', 0): 1., ('some', 'SGD', 1): 1.,
-                 ('some', 'SAM', 0): 1.})
-    lines = short_markdown(study, summarize_study(study)).splitlines()
-    assert [[cell.strip() for cell in line.strip('|').split('|')]
-            for line in lines if '---' not in line] == [
-        ['setting', 'accuracy/top1 [%], few', 'cost (seconds), few',
-         'accuracy/top1 [%], many', 'cost (seconds), many'],
-        ['SGD', '50.5', '1.00 (1.00)', '60.5', '1.00 (1.00)'],
-        ['SAM', '52.5: +2.00 [+2.00, +2.00]', '1.00 (1.00)',
-         '59.5: -1.00 [-1.00, -1.00]', '1.00 (1.00)'],
-    ]

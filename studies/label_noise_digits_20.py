@@ -1,0 +1,60 @@
+"""Handwritten digits, of whose training labels a fifth is wrong.
+
+The data: tools/dataset_converters/digits.py
+"""
+
+import _digits_with_noise as _digits
+
+question = (
+    'With 20 % wrong labels SGD has better options than those for 40 %. Over '
+    'SGD with these: does a method at the cost of SGD, in seconds too, gain '
+    'what SAM gains? The options of SGD come from '
+    'label_noise_digits_tuning.py, on other seeds; those of the others are '
+    'searched for 40 % there, as in label_noise_digits.py.')
+
+config = _digits.CONFIG
+options = _digits.wrong_labels(20)
+
+# The ramp is the paper's share of the training: 30 epochs of 200.
+_ausam = dict(type='AUSAM', rho=0.3, alpha=0.5, ramp_epochs=6)
+settings = {
+    'SGD, tuned': _digits.wrapper(2e-2, lr=0.1, batch_size=32),
+    # Who stops early learns fewer wrong labels by heart.
+    'SGD, a quarter as long': {
+        **_digits.wrapper(5e-3, lr=0.3),
+        **_digits.lasting(10)},
+    'SAM': _digits.wrapper(5e-3, type='SAM', rho=0.3),
+    # SAM at the cost of SGD.
+    'SAM, half as long': {
+        **_digits.wrapper(5e-3, lr=0.3, type='SAM', rho=0.3),
+        **_digits.lasting(20)},
+    'AUSAM, low (0.5)': _digits.wrapper(5e-3, favor='low', **_ausam),
+    # Fewer steps, of which each pass sees 64 samples.
+    'AUSAM, low (0.5), batch 128': _digits.wrapper(
+        5e-3, lr=0.2, batch_size=128, favor='low', **_ausam),
+    # The control: are the scores good for anything?
+    'uniform (0.5), batch 128': _digits.wrapper(
+        5e-3, lr=0.2, batch_size=128, scores='uniform', **_ausam),
+}
+seeds = (0, 1, 2, 3, 4)
+
+metric = 'accuracy/top1'
+baseline = 'SGD, tuned'
+comparisons = [
+    ('SAM', 'SGD, tuned'),
+    ('SAM, half as long', 'SGD, tuned'),
+    ('AUSAM, low (0.5)', 'SGD, tuned'),
+    ('AUSAM, low (0.5), batch 128', 'SGD, tuned'),
+    ('AUSAM, low (0.5), batch 128', 'SGD, a quarter as long'),
+    ('AUSAM, low (0.5), batch 128', 'SAM, half as long'),
+    ('AUSAM, low (0.5), batch 128', 'uniform (0.5), batch 128'),
+]
+reading = (
+    'Over SGD with its own best options SAM gains within the interval, and '
+    'in half of the epochs with three times the learning rate outside of '
+    "it. AUSAM with favor='low' gains about as much as the latter, at its "
+    'cost, and with a batch of 128 in fewer seconds than SGD. Uniform '
+    'samples do as well. SGD for a quarter as long gains within the '
+    'interval, and AUSAM stays ahead of it, just outside. SAM and AUSAM '
+    'have the options of 40 %, with which they were not searched here. '
+    'Another training ran on the other core.')
