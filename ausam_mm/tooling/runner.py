@@ -121,10 +121,18 @@ def set_dataloader_defaults(cfg: Config,
 
 
 def check_checkpoint(cfg: Config) -> None:
-    """Ends with a sentence where a checkpoint's file is truncated."""
+    """Ends with a sentence where a checkpoint's file is truncated.
+
+    Where a process was killed as it wrote the name of the last checkpoint,
+    that is the newest one.
+    """
     path = cfg.get('load_from')
     if path is None and cfg.get('resume'):
         path = find_latest_checkpoint(cfg.work_dir)
+        if path == '':
+            cfg.load_from = path = str(max(
+                Path(cfg.work_dir).glob('*.pth'),
+                key=lambda file: file.stat().st_mtime, default=''))
     if path is None or not Path(path).is_file():
         return
     with open(path, 'rb') as file:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from ausam_mm.tooling.runner import check_checkpoint
+
 ROOT = Path(__file__).parents[2]
 PLAIN = ROOT / 'configs/classification/digits/resnet18-c16_b64_digits.py'
 POSE = ROOT / 'configs/pose/figures'
@@ -129,6 +131,17 @@ def test_a_truncated_checkpoint_is_named(data, tmp_path):
               '--work-dir', tmp_path, cwd=data, ok=False)
     assert 'iter_7.pth is truncated' in out and '--resume PATH' in out
     assert 'Traceback' not in out
+
+
+def test_a_checkpoint_is_found_where_its_name_was_not_written(tmp_path):
+    for at, name in enumerate(('iter_10.pth', 'iter_9.pth')):
+        torch.save(dict(state_dict={}), tmp_path / name)
+        os.utime(tmp_path / name, (at, at))
+    # MMEngine was killed between opening the file and writing it.
+    (tmp_path / 'last_checkpoint').write_text('')
+    cfg = Config(dict(work_dir=str(tmp_path), resume=True, load_from=None))
+    check_checkpoint(cfg)
+    assert cfg.load_from == str(tmp_path / 'iter_9.pth') and cfg.resume
 
 
 def test_print_config_resolves_and_saves(tmp_path):
