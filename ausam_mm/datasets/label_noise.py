@@ -83,7 +83,7 @@ class LabelNoise(Noise):
         self._num_classes = num_classes
         super().__init__(dataset, ratio, kind, seed, lazy_init)
 
-    @cached_property  # copying the metainfo takes as long as a small image
+    @cached_property  # the metainfo is copied each time, for every sample
     def num_classes(self) -> int:
         """The number of classes."""
         return self._num_classes or len(self.metainfo.get('classes') or ())

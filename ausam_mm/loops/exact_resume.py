@@ -311,7 +311,7 @@ def _seed_everything(*entropy: int) -> None:
     seed = int(seeds[2])
     if get_device() == 'cpu':
         # torch.manual_seed formats a stack trace for each kind of device that
-        # is not in use, which takes as long as a small batch takes to load.
+        # is not in use: most of its time, twice in each step.
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)

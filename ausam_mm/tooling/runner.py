@@ -120,19 +120,26 @@ def set_dataloader_defaults(cfg: Config,
             loader.setdefault('collate_fn', dict(type='default_collate'))
 
 
-def check_checkpoint(cfg: Config) -> None:
-    """Ends with a sentence where a checkpoint's file is truncated.
+def find_unnamed_checkpoint(cfg: Config) -> None:
+    """Resumes from the newest checkpoint where the last one has no name.
 
-    Where a process was killed as it wrote the name of the last checkpoint,
-    that is the newest one.
+    MMEngine writes the checkpoint and then its name: a process that is killed
+    in between may leave the file of the name empty.
     """
+    if not cfg.get('resume') or cfg.get('load_from') is not None:
+        return
+    last = Path(cfg.work_dir) / 'last_checkpoint'
+    if last.is_file() and not last.read_text().strip():
+        written = Path(cfg.work_dir).glob('*.pth')
+        cfg.load_from = str(max(
+            written, key=lambda file: file.stat().st_mtime))
+
+
+def check_checkpoint(cfg: Config) -> None:
+    """Ends with a sentence where a checkpoint's file is truncated."""
     path = cfg.get('load_from')
     if path is None and cfg.get('resume'):
         path = find_latest_checkpoint(cfg.work_dir)
-        if path == '':
-            cfg.load_from = path = str(max(
-                Path(cfg.work_dir).glob('*.pth'),
-                key=lambda file: file.stat().st_mtime, default=''))
     if path is None or not Path(path).is_file():
         return
     with open(path, 'rb') as file:
@@ -146,6 +153,7 @@ def check_checkpoint(cfg: Config) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """Builds the Runner, or the ``runner_type`` that the config names."""
+    find_unnamed_checkpoint(cfg)
     check_checkpoint(cfg)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine's launchers take for granted that there are GPUs.
