@@ -132,7 +132,7 @@ def outside(record: PassRecord, sums: list[float]) -> tuple[float, float]:
 def same_losses(one: PassRecord, other: PassRecord) -> bool:
     """Whether two passes over a batch returned the same from loss modules."""
     return len(one.terms) == len(other.terms) and all(
-        torch.allclose(a.output, b.output, rtol=view_tolerance(a.output),
+        torch.allclose(a.output, b.output, rtol=view_tolerance(a),
                        atol=1e-9, equal_nan=True)
         for a, b in zip(one.terms, other.terms))
 
@@ -142,19 +142,18 @@ def sum_tolerance(value: Tensor) -> float:
     return {torch.float64: 1e-8, torch.float32: 1e-4}.get(value.dtype, 1e-2)
 
 
-def view_tolerance(value: Tensor) -> float:
+def view_tolerance(term: Term) -> float:
     """How far a sample's loss may be from its loss in another batch.
 
     Kernels depend on the size of a batch, and those of devices may round
     single precision to 10 bits.
     """
-    device = value.device.type
-    if torch.is_autocast_enabled(device) or \
-            value.dtype in (torch.float16, torch.bfloat16):
+    dtype = term.output.dtype
+    if term.is_autocast or dtype in (torch.float16, torch.bfloat16):
         return 3e-2
-    if value.dtype == torch.float64:
+    if dtype == torch.float64:
         return 1e-6
-    return 1e-3 if device == 'cpu' else 1e-2
+    return 1e-3 if term.output.device.type == 'cpu' else 1e-2
 
 
 def _reduction(term: Term, parts: list[tuple[Term, Tensor | None]],
@@ -165,7 +164,7 @@ def _reduction(term: Term, parts: list[tuple[Term, Tensor | None]],
         return refusal(term.name, term.module, reason)
 
     everything = [term, *(part for part, _ in parts)]
-    tolerance = view_tolerance(term.output)
+    tolerance = view_tolerance(term)
     for part, positions in parts:
         for whole, few in _values(term, part):
             _compare_samples(whole, few, positions, tolerance, refuse)
@@ -271,6 +270,6 @@ def _spread(full: PassRecord) -> bool:
     if full.num_samples < 2 or not parts or not total > 0:
         return False
     return all(
-        part.std() >= max(3 * view_tolerance(term.output),
+        part.std() >= max(3 * view_tolerance(term),
                           10 * sum_tolerance(term.output)) * part.abs().mean()
         for part, term in parts if part.abs().sum() >= 0.01 * total)

@@ -439,7 +439,7 @@ class PerSampleLosses:
         after = ModuleState(module)
         term.state.restore()
         try:
-            with torch.set_grad_enabled(differentiable):
+            with torch.set_grad_enabled(differentiable), term.autocast:
                 if rule is None:
                     losses = one_by_one(
                         module, args, kwargs, term.num_samples, batched)

@@ -60,6 +60,9 @@ class Term:
             the data loader tell them, for a part of a batch.
         weight (Tensor, optional): d total / d returned, times the factor of
             loss scaling and accumulation; None before the backward pass.
+        is_autocast (bool): Whether it was called in mixed precision, which a
+            model may turn on or off inside of its forward pass.
+        autocast (torch.autocast): The same as a context.
     """
     key: str
     module: nn.Module
@@ -74,6 +77,14 @@ class Term:
     mean_count: Tensor | None = None
     expected: Tensor | None = None
     weight: Tensor | None = None
+    is_autocast: bool = field(init=False)
+    autocast: torch.autocast = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = self.output.device.type
+        self.is_autocast = torch.is_autocast_enabled(device)
+        self.autocast = torch.autocast(
+            device, torch.get_autocast_dtype(device), self.is_autocast)
 
     @property
     def name(self) -> str:

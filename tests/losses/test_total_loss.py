@@ -10,6 +10,7 @@ from torch import nn
 
 import ausam_mm
 
+from .. import amp  # noqa: F401
 from ..toy import batch as made_up
 from ..toy import build, wrap
 from .toy import (
@@ -236,6 +237,45 @@ def test_a_counter_in_a_loss_counts_steps(mappable, method):
     for step in range(4):
         model.train_step(batch(step, first=100 * step), wrapper)
         assert model.l.calls == step + 1
+
+
+class PrototypeLoss(nn.Module):
+    """Its product is in bfloat16 under autocast."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('prototypes', torch.eye(CLASSES) + 1 / 3)
+
+    def forward(self, pred, labels):
+        return F.cross_entropy(pred @ self.prototypes, labels)
+
+
+BF16 = dict(type='CPUAmpOptimWrapper', dtype='bfloat16')
+
+
+# Within the forward pass, and around it.
+@pytest.mark.parametrize('inside,options,loss', [
+    (True, {}, CE), (False, dict(base=BF16), PrototypeLoss)],
+    ids=['turns it on', 'turns it off'])
+def test_a_loss_has_the_precision_that_the_model_calls_it_in(
+        inside, options, loss):
+    def loss_of(model, features, labels):
+        with torch.autocast('cpu', torch.bfloat16, enabled=inside):
+            return model.l(model.fc(features.float()), labels)
+
+    model = make(loss_of, l=loss()).float()
+    wrapper = ausam(model, **options)
+    steps, _ = record(wrapper)
+    for seed in (1, 2):
+        data = batch(seed, first=100 * seed)
+        data['inputs'] = data['inputs'].float()
+        model.train_step(data, wrapper)
+    assert wrapper.losses_verified
+    data = part(data, steps[-1].selection.descent.tolist())
+    with torch.autocast('cpu', torch.bfloat16, enabled=not inside):
+        own = own_losses(model, data)
+    torch.testing.assert_close(
+        steps[-1].first.losses, own, rtol=1e-2, atol=1e-3)
 
 
 def refused(loss_of, data=batch, first=(), options=None, **modules):
