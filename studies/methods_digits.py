@@ -16,29 +16,9 @@ config = _digits.CONFIG
 cases = {f'{percent} % wrong labels': _digits.wrong_labels(percent)
          for percent in (40, 20, 0)}
 
-_rho = dict(rho=0.3)
 settings = {
     'SGD, tuned': _digits.wrapper(5e-3, lr=0.3, batch_size=32),
-    **{name: _digits.wrapper(5e-3, type=name.split(',')[0], **wrapper)
-       for name, wrapper in {
-           'SAM': _rho,
-           'AUSAM, low (0.5)': dict(
-               _rho, alpha=0.5, ramp_epochs=6, favor='low'),
-           'GSAM': _rho,
-           'FSAM': _rho,
-           'VSAM': _rho,
-           'ESAM': dict(rho=0.1),
-           'KSAM': dict(rho=0.1),
-           'SSSAM': _rho,
-           'SAMPa': _rho,
-           'LookSAM': _rho,
-           'AESAM': _rho,
-           'AELookSAM': dict(rho=0.1),
-           # One step of momentum: its rho is another measure.
-           'MSAM': dict(rho=3.),
-           # The control: a random direction.
-           'RandomSAM': _rho,
-       }.items()},
+    **_digits.methods(5e-3),
 }
 seeds = (0, 1, 2, 3, 4)
 

@@ -19,6 +19,9 @@ _sgd = _cifar.wrapper(3e-3, 0.1, 64)
 _sam = dict(weight_decay=3e-3, batch_size=64, rho=0.1)
 # The ramp is the paper's share of the training: 30 epochs of 200.
 _ausam = dict(_sam, type='AUSAM', ramp_epochs=12)
+_pair = dict(_ausam, alpha=(0.25, 0.75))
+_long = {'train_cfg.max_epochs': 200, 'param_scheduler.T_max': 200}
+_hard = {'model.head.loss': dict(_delete_=True, type='CrossEntropyLoss')}
 settings = {
     'SGD, tuned': _sgd,
     # What SAM costs.
@@ -26,19 +29,35 @@ settings = {
         **_sgd, 'train_cfg.max_epochs': 160, 'param_scheduler.T_max': 160},
     'SAM': _cifar.wrapper(type='SAM', **_sam),
     'AUSAM (0.5)': _cifar.wrapper(alpha=0.5, **_ausam),
-    'AUSAM (0.25, 0.75)': _cifar.wrapper(alpha=(0.25, 0.75), **_ausam),
-    'AUSAM, low (0.25, 0.75)': _cifar.wrapper(
-        alpha=(0.25, 0.75), favor='low', **_ausam),
+    'AUSAM (0.25, 0.75)': _cifar.wrapper(**_pair),
+    'AUSAM (0.4)': _cifar.wrapper(alpha=0.4, **_ausam),
+    'AUSAM, low (0.25, 0.75)': _cifar.wrapper(favor='low', **_pair),
     # The controls: are the scores good for anything?
     'uniform (0.5)': _cifar.wrapper(alpha=0.5, scores='uniform', **_ausam),
-    'uniform (0.25, 0.75)': _cifar.wrapper(
-        alpha=(0.25, 0.75), scores='uniform', **_ausam),
+    'uniform (0.25, 0.75)': _cifar.wrapper(scores='uniform', **_pair),
+    'loss (0.25, 0.75)': _cifar.wrapper(scores='loss', **_pair),
     'SplitSAM': _cifar.wrapper(type='SplitSAM', **_sam),
+    'SplitSAM (0.25)': _cifar.wrapper(type='SplitSAM', ratio=0.25, **_sam),
+    'SplitSAM (0.75)': _cifar.wrapper(type='SplitSAM', ratio=0.75, **_sam),
     # The control: is its direction good for anything?
     'SplitSAM, random direction': _cifar.wrapper(
         type='SplitSAM', direction='random', **_sam),
+    # One step of momentum: its rho is another measure.
+    'MSAM': _cifar.wrapper(type='MSAM', **{**_sam, 'rho': 1.}),
+    'ESAM': _cifar.wrapper(type='ESAM', **_sam),
+    'SAMPa': _cifar.wrapper(type='SAMPa', **_sam),
+    'AESAM': _cifar.wrapper(type='AESAM', **_sam),
+    **{f'{name}, hard labels': {**setting, **_hard} for name, setting in {
+        'SGD': _sgd,
+        'SAM': _cifar.wrapper(type='SAM', **_sam),
+        'AUSAM (0.25, 0.75)': _cifar.wrapper(**_pair),
+        'SplitSAM': _cifar.wrapper(type='SplitSAM', **_sam)}.items()},
+    **{f'{name}, 200 epochs': {**setting, **_long} for name, setting in {
+        'SGD': _sgd,
+        'SAM': _cifar.wrapper(type='SAM', **_sam),
+        'SplitSAM': _cifar.wrapper(type='SplitSAM', **_sam)}.items()},
 }
-seeds = (0, 1, 2, 3, 4)
+seeds = (0, 1, 2)
 
 metric = 'accuracy/top1'
 baseline = 'SGD, tuned'

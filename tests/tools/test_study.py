@@ -264,7 +264,8 @@ def test_a_killed_study_ends_as_if_it_had_not_been(data, tmp_path):  # noqa: F81
 options = {
     'train_dataloader.dataset.data_prefix': 'val',
     'train_dataloader.batch_size': 71,
-    'train_cfg.max_epochs': 4,
+    # Long enough not to end before it is killed, on a busy machine, too.
+    'train_cfg.max_epochs': 8,
     'train_cfg.val_interval': 1,
     'model.backbone.base_channels': 4,
     'model.backbone.stem_channels': 4,
@@ -294,19 +295,19 @@ options = {
     assert finished.stat().st_mtime_ns == time_of_first
     assert 'resumed epoch: ' in (under_way / 'output.txt').read_text()
     result = study.result_of(ausam)
-    # 4 epochs of 5 batches; after 3 full ones 17 and 53 samples of 71.
-    assert result['samples_backpropagated'] == 2 * 3 * 71 + 17 * (17 + 53)
+    # 8 epochs of 5 batches; after 3 full ones 17 and 53 samples of 71.
+    assert result['samples_backpropagated'] == 2 * 3 * 71 + 37 * (17 + 53)
     assert result['sgd_steps'] == round(
         result['samples_backpropagated'] / 71)
     assert study.result_of(Run('', 'SGD', 0))['samples_backpropagated'] == \
-        4 * 5 * 71
+        8 * 5 * 71
 
     (results / f'{ausam.name}.json').unlink()
     run(TOOL, study.path, '--work-dir', tmp_path / 'never', '--only', 'AUSAM',
         '--seeds', 0, cwd=data)
     again = study.result_of(ausam)
     assert again['value'] == result['value']
-    final = [torch.load(tmp_path / name / ausam.name / 'epoch_4.pth',
+    final = [torch.load(tmp_path / name / ausam.name / 'epoch_8.pth',
                         weights_only=False)['state_dict']
              for name in ('work', 'never')]
     for name, value in final[0].items():
