@@ -260,6 +260,7 @@ def test_a_killed_study_ends_as_if_it_had_not_been(data, tmp_path):  # noqa: F81
         "'SAM': dict(optim_wrapper=dict(type='SAM', rho=0.1))",
         "'AUSAM': dict(optim_wrapper=dict(type='AUSAM', warmup_iters=3, "
         'alpha=(0.25, 0.75)))').replace("('SAM', 'SGD')", "('AUSAM', 'SGD')")
+        .replace('num_samples = 2000', 'num_samples = 355')
         + """
 options = {
     'train_dataloader.dataset.data_prefix': 'val',
