@@ -35,8 +35,8 @@ reading = (
     "for a quarter as long, at a fourth of SGD's cost: it comes near them, "
     'and GSAM is behind it in the mean. AUSAM with half of the batch is '
     'ahead of SGD within the interval; its better pair of ratios for so many '
-    'wrong labels is in label_noise_digits_60.py. ESAM, KSAM, SS-SAM, AE- '
-    'SAM, MSAM and Random-SAM are behind SGD in the mean. LookSAM and AE- '
-    'LookSAM stay at chance. The rho of all methods were searched with 40 % '
-    'wrong labels and ten times this weight decay. Another training ran on '
+    'wrong labels is in label_noise_digits_60.py. ESAM, KSAM, SS-SAM, '
+    'AE-SAM, MSAM and Random-SAM are behind SGD in the mean. LookSAM and '
+    'AE-LookSAM stay at chance. The rho of all methods were searched with 40 '
+    '% wrong labels and ten times this weight decay. Another training ran on '
     'the other core.')

@@ -278,6 +278,24 @@ def test_a_loss_has_the_precision_that_the_model_calls_it_in(
         steps[-1].first.losses, own, rtol=1e-2, atol=1e-3)
 
 
+def test_in_mixed_precision_a_loss_may_depend_on_the_size_of_a_batch():
+    """As far as bfloat16 rounds, which kernels of other sizes do otherwise."""
+    def moved(model, features, labels):
+        rounding = 1 + 1e-2 * (len(labels) < SIZE)
+        return model.l(model.fc(features * rounding), labels)
+
+    def within(model, features, labels):
+        with torch.autocast('cpu', torch.bfloat16):
+            return moved(model, features, labels)
+
+    model = make(within, l=CE())
+    wrapper = ausam(model)
+    for seed in (1, 2):
+        model.train_step(batch(seed, first=100 * seed), wrapper)
+    assert wrapper.losses_verified
+    assert 'compares the samples' in refused(moved, l=CE())
+
+
 def refused(loss_of, data=batch, first=(), options=None, **modules):
     """The message of a training of three steps, after some other batches."""
     model = make(loss_of, **modules)
