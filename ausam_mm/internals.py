@@ -30,6 +30,23 @@ def set_max_iters(loop: Any, max_iters: int) -> None:
     loop._max_iters = max_iters
 
 
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """What autocast casts to on a kind of device; None where it is off.
+
+    Before PyTorch 2.4 these functions did not take the kind of device.
+    """
+    if hasattr(torch, 'get_autocast_dtype'):
+        on = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device)
+    elif device == 'cpu':
+        on = torch.is_autocast_cpu_enabled()
+        dtype = torch.get_autocast_cpu_dtype()
+    else:
+        on = torch.is_autocast_enabled()
+        dtype = torch.get_autocast_gpu_dtype()
+    return dtype if on else None
+
+
 def not_compiled(function: F) -> F:
     """A function that torch.compile runs as it stands (torch 2.14).
 

@@ -189,6 +189,25 @@ def test_ddp_records_usage_in_the_first_pass_on_a_static_graph():
     assert launch(static_graph_passes, 1) == [[True, False, False, False]]
 
 
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+@pytest.mark.parametrize('release', ['this one', 'PyTorch 2.3'])
+def test_what_autocast_casts_to_is_known(release, monkeypatch):
+
+    def look():
+        with monkeypatch.context() as patch:
+            if release == 'PyTorch 2.3':
+                patch.delattr(torch, 'get_autocast_dtype', raising=False)
+            return [internals.autocast_dtype(device)
+                    for device in ('cpu', 'cuda')]
+
+    assert look() == [None, None]
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast('cpu', dtype):
+            assert look() == [dtype, None]
+            with torch.autocast('cpu', enabled=False):
+                assert look() == [None, None]
+
+
 def test_a_function_that_is_not_compiled_runs_as_it_stands():
 
     @internals.not_compiled

@@ -70,6 +70,8 @@ class Aside:
     def _passed(self, call: Call, record: PassRecord, mode: str,
                 with_graph: bool) -> Iterator[Any]:
         """What the model returns in a pass, before all is as it was."""
+        # Weights that were cast in an earlier pass may have moved since.
+        torch.clear_autocast_cache()
         # The model may change its inputs in place.
         args, kwargs = CallCopy(call, self.state.copies_call).call
         with ExitStack() as stack:
@@ -201,19 +203,24 @@ class Aside:
     def _differentiate(self, call: Call, record: PassRecord,
                        params: list[nn.Parameter]) -> None:
         """The gradient of the loss of one sample, as that of ``params``."""
-        inner: Any = self.inner
-        device = next(inner.parameters()).device.type
+        device = next(self.inner.parameters()).device.type
         try:
-            # Backward passes compute checkpointed activations once more.
-            with torch.autocast(device, enabled=False), self._passed(
-                    call, record, 'layers', with_graph=True) as output, \
-                    unrecorded(self.model, params, self.undo):
-                inner.parse_losses(output)[0].backward()
+            # Not in a with block: an interrupt may leave out its end.
+            torch.autocast(device, enabled=False)(self._backward)(
+                call, record, params)
         except Exception as error:
             raise ValueError(
                 f'{type(self.inner).__name__} has no gradient of a sample '
                 f"alone ({type(error).__name__}: {error}), which scores='"
                 "gradient_norm' needs: leave scores out.") from error
+
+    def _backward(self, call: Call, record: PassRecord,
+                  params: list[nn.Parameter]) -> None:
+        inner: Any = self.inner
+        # Backward passes compute checkpointed activations once more.
+        with self._passed(call, record, 'layers', with_graph=True) as output, \
+                unrecorded(self.model, params, self.undo):
+            inner.parse_losses(output)[0].backward()
 
     def _quiet(self, look: Look) -> tuple[str | None, PassRecord]:
         """A mode in which the model draws nothing, and a pass in it."""

@@ -127,6 +127,7 @@ class Step:
             try:
                 if not self.two_passes:
                     self.method.perturb_before_pass(self)
+                torch.clear_autocast_cache()
                 with self.base.optim_context(self.model):
                     yield
             except BaseException:
@@ -498,6 +499,8 @@ class Step:
         method.samples_backpropagated += self.second.num_samples
         self._recording = self.second
         args, kwargs = call
+        # Autocast around the whole step would keep weights that it cast at w.
+        torch.clear_autocast_cache()
         with self._statistics_of('second'):
             with self._watched(), self.base.optim_context(self.model):
                 losses = self.model(*args, **kwargs)

@@ -149,11 +149,12 @@ def view_tolerance(term: Term) -> float:
     single precision to 10 bits.
     """
     dtype = term.output.dtype
-    if term.is_autocast or dtype in (torch.float16, torch.bfloat16):
+    if term.autocast_dtype is not None or \
+            dtype in (torch.float16, torch.bfloat16):
         return 3e-2
     if dtype == torch.float64:
         return 1e-6
-    return 1e-3 if term.output.device.type == 'cpu' else 1e-2
+    return 1e-3 if term.device == 'cpu' else 1e-2
 
 
 def _reduction(term: Term, parts: list[tuple[Term, Tensor | None]],

@@ -439,12 +439,11 @@ class PerSampleLosses:
         after = ModuleState(module)
         term.state.restore()
         try:
-            with torch.set_grad_enabled(differentiable), term.autocast:
-                if rule is None:
-                    losses = one_by_one(
-                        module, args, kwargs, term.num_samples, batched)
-                else:
-                    losses = rule(module, args, kwargs, term.num_samples)
+            with torch.set_grad_enabled(differentiable):
+                losses = term.in_its_precision(
+                    rule or partial(one_by_one, batched=batched))(
+                        module, args, kwargs, term.num_samples)
+                if rule is not None:
                     term.counts = rule.counts_of(
                         module, rule.labels_of(module, args, kwargs))
         except ValueError as error:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from ..internals import autocast_dtype
 from .alone import ModuleState
+
+F = TypeVar('F', bound=Callable[..., Any])
 
 MEAN, SUM, NONE, COUNT = 'mean', 'sum', 'none', 'count'
 
@@ -60,9 +64,9 @@ class Term:
             the data loader tell them, for a part of a batch.
         weight (Tensor, optional): d total / d returned, times the factor of
             loss scaling and accumulation; None before the backward pass.
-        is_autocast (bool): Whether it was called in mixed precision, which a
-            model may turn on or off inside of its forward pass.
-        autocast (torch.autocast): The same as a context.
+        autocast_dtype (torch.dtype, optional): What autocast cast to when it
+            was called, which a model may turn on or off inside of its forward
+            pass; None where it was off.
     """
     key: str
     module: nn.Module
@@ -77,19 +81,29 @@ class Term:
     mean_count: Tensor | None = None
     expected: Tensor | None = None
     weight: Tensor | None = None
-    is_autocast: bool = field(init=False)
-    autocast: torch.autocast = field(init=False)
+    autocast_dtype: torch.dtype | None = field(init=False)
 
     def __post_init__(self) -> None:
-        device = self.output.device.type
-        self.is_autocast = torch.is_autocast_enabled(device)
-        self.autocast = torch.autocast(
-            device, torch.get_autocast_dtype(device), self.is_autocast)
+        self.autocast_dtype = autocast_dtype(self.device)
+
+    @property
+    def device(self) -> str:
+        """The kind of device that it ran on."""
+        return self.output.device.type
 
     @property
     def name(self) -> str:
         """The name of the module in the model."""
         return self.key.split('#')[0]
+
+    def in_its_precision(self, function: F) -> F:
+        """A function that runs in the mixed precision of the call, or none.
+
+        Not a context: of a with block an interrupt may leave out the end.
+        """
+        return cast(F, torch.autocast(
+            self.device, self.autocast_dtype,
+            self.autocast_dtype is not None)(function))
 
     @property
     def of_module(self) -> str:

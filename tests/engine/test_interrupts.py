@@ -32,6 +32,7 @@ CASES = {
     'one pass, accumulation': dict(
         type='AESAM', c_start=9., c_end=9., accumulative_counts=2),
     'mixed precision': dict(AUSAM, base=SCALED),
+    'mixed precision inside': dict(AUSAM, inside=True),
     'clipping': dict(type='SAM', clip_grad=dict(max_norm=1.)),
     'both gradients': dict(type='SplitSAM', seed=0, accumulative_counts=2),
 }
@@ -91,11 +92,18 @@ def gradients_of(model):
 def modes_of(model):
     """What a step changes for a while, besides."""
     return [
-        torch.is_grad_enabled(),
+        torch.is_grad_enabled(), num_autocasts(),
         *(module.training for module in model.modules()),
         *(getattr(module, 'track_running_stats', None)
           for module in model.modules()),
         *(p.requires_grad for p in model.parameters())]
+
+
+def num_autocasts():
+    """How many contexts of torch.autocast PyTorch counts."""
+    number = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    return number
 
 
 def hooks_of(model):
@@ -111,8 +119,11 @@ def same(ones, others):
 class Training:
     """A training in the middle of which the same step can be tried often."""
 
-    def __init__(self, options):
+    def __init__(self, options, inside=False):
         self.model = model = build(norm=True)
+        if inside:  # of the model's forward pass, as CPUAmpHook does it
+            model.forward = torch.autocast(
+                'cpu', torch.bfloat16)(model.forward)
         self.wrapper = wrapper = wrap(
             model, lr=0., weight_decay=0., **options)
         wrapper.initialize_count_status(model, 0, 8)
@@ -174,7 +185,8 @@ def interrupted_at(training, number):
     *(pytest.param(case, 7 if case == 'gradients of samples' else 1,
                    marks=pytest.mark.slow) for case in CASES)])
 def test_an_interrupt_at_any_line_is_repaired_by_the_next_step(case, every):
-    training = Training(CASES[case])
+    options = dict(CASES[case])
+    training = Training(options, options.pop('inside', False))
     model, wrapper = training.model, training.wrapper
     training.begin()
     before = training.look()

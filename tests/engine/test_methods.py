@@ -113,6 +113,18 @@ def test_the_loss_scale_changes_nothing(name):
     assert difference(results[0], build().float()) > 1e-2
 
 
+@pytest.mark.parametrize('name', METHODS)
+def test_autocast_around_a_training_is_autocast_around_its_passes(name):
+    """What was cast at w must not serve a pass at w + eps or a later w."""
+    amp, model = build().float(), build().float()
+    train(name, model=amp, base=dict(
+        type='CPUAmpOptimWrapper', dtype='bfloat16', loss_scale=1.))
+    with torch.autocast('cpu', torch.bfloat16):
+        train(name, model=model)
+    assert difference(model, amp) == 0
+    assert difference(model, build().float()) > 1e-2
+
+
 @pytest.mark.parametrize('name, options', [
     ('KSAM', dict(k=16)),
     ('ESAM', dict(beta=1., gamma=0.99)),
