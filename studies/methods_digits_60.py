@@ -40,4 +40,5 @@ reading = (
     'label_noise_digits_60.py. ESAM, KSAM, SS-SAM, AE-SAM, MSAM and '
     'Random-SAM are behind SGD in the mean. LookSAM and AE-LookSAM stay at '
     'chance. The rho of all methods were searched with 40 % wrong labels and '
-    'ten times this weight decay. Another training ran on the other core.')
+    'ten times this weight decay. Another training ran on the other core, and '
+    'beside the end of the fifth seed an installation, too.')

@@ -127,6 +127,8 @@ class Step:
             try:
                 if not self.two_passes:
                     self.method.perturb_before_pass(self)
+                # Autocast around the training would keep cast weights from
+                # before the last step.
                 torch.clear_autocast_cache()
                 with self.base.optim_context(self.model):
                     yield

@@ -120,7 +120,8 @@ def test_skipped_steps_are_printed_when_there_are_any():
 
 def test_a_dlp_that_an_overflow_hides_is_not_logged():
     model = ToyModel().double()
-    wrapper = wrap(model, type='AUSAM', rho=0.1)
+    # All samples are seen, the infinite one, too.
+    wrapper = wrap(model, type='AUSAM', alpha=1., rho=0.1)
     hub = wrapper.base.message_hub = MessageHub.get_instance('overflow')
     data = batch()
     data['inputs'][0] = float('inf')
