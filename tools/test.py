@@ -83,18 +83,23 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.merge_from_dict(args.cfg_options)
 
 
+def evaluate(cfg: Config, args: argparse.Namespace) -> None:
+    """Tests, and writes what --out asks for."""
+    runner = build_runner(cfg)
+    if args.out and args.out_item != 'metrics':
+        runner.test_evaluator.metrics.append(
+            DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics':
+        mmengine.dump(metrics, args.out)
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     merge_args(cfg, args)
     with loading_as(args):
-        runner = build_runner(cfg)
-        if args.out and args.out_item != 'metrics':
-            runner.test_evaluator.metrics.append(
-                DumpResults(out_file_path=args.out))
-        metrics = runner.test()
-    if args.out and args.out_item == 'metrics':
-        mmengine.dump(metrics, args.out)
+        evaluate(cfg, args)
     leave_processes()
 
 

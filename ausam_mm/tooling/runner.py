@@ -1,6 +1,7 @@
 """From a command line to a Runner: what train.py and test.py share."""
 
 import argparse
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -174,7 +175,14 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def leave_processes() -> None:
-    """Ends together: who closes first may abort those that still send."""
+    """Ends together: who closes first may abort those that still send.
+
+    A Runner refers to itself, and its model to the group, whose threads would
+    outlive ``destroy_process_group`` and abort now and then while Python is
+    taken down around them (pytorch/pytorch#179291). No frame may hold the
+    Runner any more when this is called.
+    """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        gc.collect()

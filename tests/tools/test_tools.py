@@ -164,6 +164,15 @@ def test_shell_scripts_parse(script):
     subprocess.run(['bash', '-n', ROOT / 'tools' / script], check=True)
 
 
+# What each process that ends by itself says at its end: its threads.
+THREADS = """
+import atexit, glob
+atexit.register(lambda: print('threads at the end:', *(
+    open(path).read().strip() for path in glob.glob('/proc/self/task/*/comm')
+)))
+"""
+
+
 def run_on_two_nodes(script, *arguments, cwd):
     """Runs a script as two machines would; returns what each printed.
 
@@ -174,11 +183,13 @@ def run_on_two_nodes(script, *arguments, cwd):
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     python = Path(sys.executable).parent
+    (cwd / 'sitecustomize.py').write_text(THREADS)
     outputs = [cwd / f'{script}-{rank}.txt' for rank in range(2)]
     nodes = []
     for rank, path in enumerate(outputs):
         env = dict(os.environ, NNODES='2', NODE_RANK=str(rank),
-                   PORT=str(port), PATH=f'{python}:{os.environ["PATH"]}')
+                   PORT=str(port), PATH=f'{python}:{os.environ["PATH"]}',
+                   PYTHONPATH=str(cwd))
         with open(path, 'w') as file:
             nodes.append(subprocess.Popen(
                 ['bash', ROOT / 'tools' / script, *map(str, arguments)],
@@ -207,11 +218,15 @@ def test_two_nodes_train_and_test(data, tmp_path):
                'train_dataloader.dataset.data_prefix=val',
                'train_cfg.max_epochs=2', 'default_hooks.logger.interval=1',
                'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
-    run_on_two_nodes('dist_train.sh', PLAIN, 1, *options, cwd=data)
-    outputs = run_on_two_nodes(
+    trained = run_on_two_nodes('dist_train.sh', PLAIN, 1, *options, cwd=data)
+    tested = run_on_two_nodes(
         'dist_test.sh', PLAIN, tmp_path / 'epoch_2.pth', 1,
         '--work-dir', tmp_path, cwd=data)
-    assert 'accuracy/top1' in ''.join(outputs)
+    assert 'accuracy/top1' in ''.join(tested)
+    # None of gloo's threads, which may abort while Python is taken down.
+    for text in trained + tested:
+        assert 'threads at the end: python' in text
+        assert 'gloo' not in text, text
     checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     table = checkpoint['optimizer']['ausam_mm']['history']
     assert len(table['keys']) == 355  # every sample, seen by either
