@@ -19,7 +19,7 @@ options = _cifar.OPTIONS
 
 _sgd = [(1e-3, 0.1, 128), (1e-3, 0.1, 64), (1e-3, 0.1, 32),
         (3e-4, 0.1, 64), (3e-3, 0.1, 64), (1e-2, 0.1, 64),
-        (1e-3, 0.03, 64), (1e-3, 0.3, 64)]
+        (3e-3, 0.03, 64), (3e-3, 0.3, 64)]
 _others = [*itertools.product((1e-3, 3e-3), (128, 64), (0.1, 0.2))]
 # The ramp is the paper's share of the training: 30 epochs of 200.
 _ausam = dict(type='AUSAM', ramp_epochs=12)

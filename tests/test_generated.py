@@ -109,6 +109,13 @@ def test_a_study_is_a_block_with_the_figures_of_its_results(
     assert '](../studies/results/some/figure.png)' in text
 
 
+def test_results_are_generated_alone():
+    """No figure of a study is typed, neither in a table nor in a text."""
+    text = (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8')
+    assert generate.BLOCK.search(text)
+    assert not re.search(r'[0-9]\.[0-9]', generate.BLOCK.sub('', text))
+
+
 def test_check_fails_and_writes_nothing_where_a_file_is_stale(
         tmp_path, monkeypatch, capsys):
     page = tmp_path / 'page.md'
