@@ -27,6 +27,7 @@ settings = {
     # What SAM costs.
     'SGD, tuned, twice as long': {
         **_sgd, 'train_cfg.max_epochs': 160, 'param_scheduler.T_max': 160},
+    'SGD, batch=32': _cifar.wrapper(3e-3, 0.1, 32),
     'SAM': _cifar.wrapper(type='SAM', **_sam),
     'AUSAM (0.5)': _cifar.wrapper(alpha=0.5, **_ausam),
     'AUSAM (0.25, 0.75)': _cifar.wrapper(**_pair),
@@ -39,9 +40,12 @@ settings = {
     'SplitSAM': _cifar.wrapper(type='SplitSAM', **_sam),
     'SplitSAM (0.25)': _cifar.wrapper(type='SplitSAM', ratio=0.25, **_sam),
     'SplitSAM (0.75)': _cifar.wrapper(type='SplitSAM', ratio=0.75, **_sam),
-    # The control: is its direction good for anything?
+    # The controls: is its direction good for anything, and what does SAM
+    # gain whose perturbation comes from other samples?
     'SplitSAM, random direction': _cifar.wrapper(
         type='SplitSAM', direction='random', **_sam),
+    'SplitSAM, second gradient only': _cifar.wrapper(
+        type='SplitSAM', weighting='second', **_sam),
     # One step of momentum: its rho is another measure.
     'MSAM': _cifar.wrapper(type='MSAM', **{**_sam, 'rho': 1.}),
     'ESAM': _cifar.wrapper(type='ESAM', **_sam),
