@@ -54,7 +54,8 @@ DATA = {
     'lspet': 'Leeds Sports Pose Extended',
     'lspet-400': 'Leeds Sports Pose Extended, 400 images',
     'mpii': 'MPII',
-    'tiny-imagenet': 'Tiny-ImageNet'
+    'tiny-imagenet': 'Tiny-ImageNet',
+    'tiny-imagenet20-2000': 'Tiny-ImageNet, 20 classes, 2,000 images'
 }
 
 

@@ -98,6 +98,12 @@ def test_tiny_imagenet_sorts_the_validation_images(tmp_path):
     run(CONVERTERS / 'tiny_imagenet.py', 'part.tar', '--out', 'part',
         cwd=tmp_path)
     assert files_in(tmp_path / 'part') == TINY_WRITTEN
+    tar_of(tmp_path / 'more.tar', {
+        **folders, 'part/train/n1/n1_1.JPEG': jpeg(),
+        'part/train/n2/n2_1.JPEG': jpeg(), 'part/val/n2/val_2.JPEG': jpeg()})
+    run(CONVERTERS / 'tiny_imagenet.py', 'more.tar', '--num-train', 2,
+        '--out', 'few', cwd=tmp_path)
+    assert files_in(tmp_path / 'few') == [*TINY_WRITTEN, 'val/n2/val_2.JPEG']
 
 
 def lspet(people=6, hidden=True):

@@ -76,6 +76,18 @@ def decode(source: Path, name: str, content: bytes,
     return image
 
 
+def thin_out(images: list[Image], wanted: int) -> Iterator[Image]:
+    """The first training images, equally many of each class; 0 for all."""
+    classes = {label for _, label, _, _ in images}
+    seen = Counter()
+    for image in images:
+        split, label = image[:2]
+        seen[split, label] += 1
+        if (split == 'val' or not wanted
+                or seen[split, label] <= wanted // len(classes)):
+            yield image
+
+
 def write_images(part: Path, images: Iterable[Image], name: str,
                  total: int | None = None) -> dict[str, Counter]:
     """Writes <part>/<split>/<class>/<name>; the number of each class."""

@@ -9,13 +9,18 @@ class.
 """
 
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
-from _writing import Image, parse_args, whole_folder, write_images
+from _writing import (
+    Image,
+    parse_args,
+    thin_out,
+    whole_folder,
+    write_images,
+)
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_md5, extract_archive
 
@@ -55,18 +60,6 @@ def read_archive(path: Path, folder: str, split: str) -> Iterator[Image]:
     for i, (image, label) in enumerate(zip(data.data, data.targets)):
         yield (SPLITS[split], data.classes[label], f'{i:05d}.png',
                cv2.imencode('.png', image[:, :, ::-1])[1].tobytes())
-
-
-def thin_out(images: list[Image], wanted: int) -> Iterator[Image]:
-    """The first training images, equally many of each class; 0 for all."""
-    classes = {label for _, label, _, _ in images}
-    seen = Counter()
-    for image in images:
-        split, label = image[:2]
-        seen[split, label] += 1
-        if (split == 'val' or not wanted
-                or seen[split, label] <= wanted // len(classes)):
-            yield image
 
 
 def write_cifar(source: Path, out: Path, num_train: int) -> None:

@@ -3,7 +3,8 @@
 From the official tiny-imagenet-200.zip
 (http://cs231n.stanford.edu/tiny-imagenet-200.zip), or from a .tar of a part of
 it, with folders {train,val}/<wnid>/. Writes
-<out>/{train,val}/<wnid>/<image>.JPEG.
+<out>/{train,val}/<wnid>/<image>.JPEG; with --num-train only so many training
+images, the first by name, equally many of each class.
 """
 
 import tarfile
@@ -11,7 +12,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from _writing import Image, decode, parse_args, whole_folder, write_images
+from _writing import (
+    Image,
+    decode,
+    parse_args,
+    thin_out,
+    whole_folder,
+    write_images,
+)
 
 
 def read_zip(path: Path) -> Iterator[Image]:
@@ -43,8 +51,11 @@ def read_tar(path: Path) -> Iterator[Image]:
                 yield (*parts, archive.extractfile(member).read())
 
 
-def write_tiny_imagenet(source: Path, out: Path) -> None:
-    """Writes the images, where no class is missing in a part."""
+def write_tiny_imagenet(source: Path, out: Path, num_train: int) -> None:
+    """Writes the images, so many of them for training; 0 for all.
+
+    No class may be missing in a part.
+    """
     read = read_tar if '.tar' in source.suffixes else read_zip
 
     def checked():
@@ -56,9 +67,12 @@ def write_tiny_imagenet(source: Path, out: Path) -> None:
             out, source,
             'download http://cs231n.stanford.edu/tiny-imagenet-200.zip'
     ) as part:
+        images = checked()
+        total = 110_000 if read is read_zip else None
+        if num_train:
+            images, total = thin_out(list(images), num_train), None
         train, val = write_images(
-            part, checked(), 'Tiny-ImageNet',
-            110_000 if read is read_zip else None).values()
+            part, images, 'Tiny-ImageNet', total).values()
         if not train or set(train) != set(val):
             raise SystemExit(
                 f'{source} has {len(train)} classes to train and {len(val)} '
@@ -66,5 +80,6 @@ def write_tiny_imagenet(source: Path, out: Path) -> None:
 
 
 if __name__ == '__main__':
-    args = parse_args(__doc__, 'data/tiny_imagenet', 'the .zip or the .tar')
-    write_tiny_imagenet(args.source, args.out)
+    args = parse_args(__doc__, 'data/tiny_imagenet', 'the .zip or the .tar',
+                      num_train=0)
+    write_tiny_imagenet(args.source, args.out, args.num_train)
