@@ -23,6 +23,7 @@ from torch.utils.data import Dataset, SequentialSampler
 
 from ausam_mm import AUSAMBatchSampler
 from ausam_mm.tooling.reports import print_table
+from ausam_mm.tooling.runner import leave_processes
 
 MODEL = (Path(__file__).resolve().parents[1] /
          'configs/_base_/models/resnet18-c16_cifar.py')
@@ -70,40 +71,43 @@ def selected(batch: dict) -> Iterator[dict]:
             yield default_collate(dataset.__getitems__(indices))
 
 
+def count_step(name: str, cfg: dict, batch_size: int) -> dict[str, int]:
+    """What a profiled step of a wrapper sends."""
+    torch.manual_seed(0)
+    model, data = make_classifier(batch_size)
+    model.train()
+    outer = MMDistributedDataParallel(model, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    wrapper = OPTIM_WRAPPERS.build(
+        cfg, default_args=dict(optimizer=optimizer))
+    batches = selected(data) if 'loader' in name else repeat(data)
+    for _ in range(2):  # DDP forms its buckets anew after the first
+        outer.train_step(next(batches), wrapper)
+    with profile(activities=[ProfilerActivity.CPU],
+                 record_shapes=True) as profiler:
+        outer.train_step(next(batches), wrapper)
+    sizes = dict.fromkeys(BYTES, 0)
+    operations = 0
+    for event in profiler.events():
+        if event.name.startswith('gloo:'):
+            kind = event.name.split(':')[1]
+            elements = sum(
+                torch.Size(shape).numel() for shape in event.input_shapes)
+            sizes[kind] += BYTES[kind] * elements
+            operations += 1
+    return dict(operations=operations, **sizes)
+
+
 def count(rank: int, processes: int, batch_size: int, folder: str) -> None:
     """One process: a profiled step of each wrapper."""
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store',
                             rank=rank, world_size=processes)
-    result = {}
-    for name, cfg in WRAPPERS.items():
-        torch.manual_seed(0)
-        model, data = make_classifier(batch_size)
-        model.train()
-        outer = MMDistributedDataParallel(model, broadcast_buffers=False)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        wrapper = OPTIM_WRAPPERS.build(
-            cfg, default_args=dict(optimizer=optimizer))
-        batches = selected(data) if 'loader' in name else repeat(data)
-        for _ in range(2):  # DDP forms its buckets anew after the first
-            outer.train_step(next(batches), wrapper)
-        with profile(activities=[ProfilerActivity.CPU],
-                     record_shapes=True) as profiler:
-            outer.train_step(next(batches), wrapper)
-        sizes = dict.fromkeys(BYTES, 0)
-        operations = 0
-        for event in profiler.events():
-            if event.name.startswith('gloo:'):
-                kind = event.name.split(':')[1]
-                elements = sum(
-                    torch.Size(shape).numel() for shape in event.input_shapes)
-                sizes[kind] += BYTES[kind] * elements
-                operations += 1
-        result[name] = dict(operations=operations, **sizes)
+    result = {name: count_step(name, cfg, batch_size)
+              for name, cfg in WRAPPERS.items()}
     if rank == 0:
         Path(folder, 'result.json').write_text(json.dumps(result))
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_processes()
 
 
 def main() -> None:

@@ -50,6 +50,7 @@ from ausam_mm.tooling.reports import (
     table_of,
     write_page,
 )
+from ausam_mm.tooling.runner import leave_processes
 from benchmarks.history_cost import memory_of
 
 PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'scaling.md'
@@ -198,8 +199,7 @@ def work(rank: int, processes: int, batch: int, folder: str,
              for in_loader in (False, True)]
     if rank == 0:
         Path(folder, 'result.json').write_text(json.dumps(found))
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_processes()
 
 
 def measure_processes(processes: int, batch: int,
