@@ -1,12 +1,41 @@
-"""What the studies of fine-tuning on CIFAR-10 have in common."""
+"""What the studies of fine-tuning EfficientNet-Lite0 have in common."""
 
-CONFIG = ('../configs/classification/cifar10/'
-          'efficientnet-lite0_ft-b32_cifar10-2000-64x64.py')
+import itertools
+
+# The ramp is the paper's share of the training: 30 epochs of 200.
+METHODS = {
+    'SAM': dict(type='SAM'),
+    'AUSAM (0.5)': dict(type='AUSAM', alpha=0.5, ramp_epochs=1),
+    'AUSAM (0.25, 0.75)': dict(
+        type='AUSAM', alpha=(0.25, 0.75), ramp_epochs=1),
+    'SplitSAM': dict(type='SplitSAM'),
+}
 
 
-def wrapper(lr=1e-3, weight_decay=0.01, optimizer='AdamW', **options):
+def wrapper(lr=1e-3, weight_decay=0.01, optimizer='AdamW', batch_size=32,
+            **options):
     """A setting: of AdamW, or of the wrapper whose options are given."""
     momentum = dict(momentum=0.9) if optimizer == 'SGD' else {}
-    return dict(optim_wrapper=dict(
-        optimizer=dict(_delete_=True, type=optimizer, lr=lr,
-                       weight_decay=weight_decay, **momentum), **options))
+    return dict(
+        train_dataloader=dict(batch_size=batch_size),
+        optim_wrapper=dict(
+            optimizer=dict(_delete_=True, type=optimizer, lr=lr,
+                           weight_decay=weight_decay, **momentum), **options))
+
+
+def search():
+    """What is searched: AdamW and SGD first, then each method's rho."""
+    return {
+        **{f'AdamW lr={lr:g} wd={decay:g}': wrapper(lr, decay)
+           for lr, decay in itertools.product(
+               (3e-4, 1e-3, 3e-3), (0.01, 0.1, 0.5))},
+        **{f'AdamW lr={lr:g} wd=0.01 batch={size}': wrapper(
+            lr, batch_size=size) for lr, size in itertools.product(
+                (1e-3, 3e-3), (16, 64))},
+        **{f'SGD lr={lr:g} wd={decay:g}': wrapper(lr, decay, 'SGD')
+           for lr, decay in itertools.product(
+               (3e-3, 1e-2, 3e-2, 0.1), (1e-4, 1e-3))},
+        **{f'{name} rho={rho}': wrapper(rho=rho, **method)
+           for (name, method), rho in itertools.product(
+               METHODS.items(), (0.002, 0.005, 0.015, 0.05))},
+    }

@@ -31,6 +31,9 @@ _methods = {
 settings = {
     **{f'Adam lr={lr:g}': _poses.wrapper(lr)
        for lr in (3e-4, 1e-3, 3e-3, 6e-3, 1e-2)},
+    **{f'Adam lr=0.003 batch={size}': dict(
+        _poses.wrapper(3e-3), train_dataloader=dict(batch_size=size))
+       for size in (8, 32)},
     # AdamW, since Adam's weight decay is divided by the gradients' size.
     **{f'AdamW lr={lr:g} wd={decay:g}':
        _poses.wrapper(lr, decay, optimizer='AdamW')
@@ -38,10 +41,14 @@ settings = {
     # The loss of heatmaps is small: about 1e-2.
     **{f'SGD lr={lr:g} wd={decay:g}':
        _poses.wrapper(lr, decay, optimizer='SGD')
-       for lr, decay in itertools.product((1., 3., 10.), (1e-5, 1e-4))},
+       for lr, decay in itertools.product((1., 3., 10.), (1e-5, 1e-4, 1e-3))},
+    **{f'SGD lr=3 wd=1e-05 batch={size}': dict(
+        _poses.wrapper(3., 1e-5, 'SGD'),
+        train_dataloader=dict(batch_size=size)) for size in (8, 32)},
     **{f'{name} lr={lr:g} rho={rho}': _poses.wrapper(lr, rho=rho, **method)
        for (name, method), lr, rho in itertools.product(
-           _methods.items(), (1e-3, 3e-3), (0.005, 0.015, 0.03))},
+           _methods.items(), (1e-3, 3e-3),
+           (0.002, 0.005, 0.015, 0.03))},
     # With the best options of SGD.
     **{f'{name} SGD lr=3 rho={rho}': _poses.wrapper(
         3., 1e-5, 'SGD', rho=rho, **_methods[name])

@@ -20,7 +20,7 @@ options = {**_cifar.OPTIONS, **_cifar.wrong_labels(40)}
 _sgd = [(3e-4, 0.1, 64), (1e-3, 0.1, 64), (5e-3, 0.1, 64), (2e-2, 0.1, 64),
         (1e-3, 0.03, 64), (1e-3, 0.3, 64), (1e-3, 0.1, 32), (1e-3, 0.1, 128),
         (5e-3, 0.1, 32)]
-_others = [*itertools.product((1e-3, 5e-3), (0.05, 0.1, 0.2))]
+_others = [*itertools.product((1e-3, 5e-3), (0.02, 0.05, 0.1, 0.2))]
 # The ramp is the paper's share of the training: 30 epochs of 200.
 _ausam = dict(type='AUSAM', ramp_epochs=6)
 _methods = {

@@ -73,14 +73,15 @@ comparisons = [('SAM', 'SGD, tuned'), ('AUSAM (0.5)', 'SGD, tuned'),
                ('AUSAM (0.25, 0.75)', 'uniform (0.25, 0.75)'),
                ('SplitSAM', 'SGD, tuned')]
 reading = (
-    'SAM, AE-SAM, SAMPa and AUSAM are ahead of SGD with its own best options '
-    'by one or two points, and nearly all intervals contain 0: no ground '
-    'that five seeds can show. AUSAM (0.25, 0.75) is ahead outside its '
-    'interval, one of more than twenty rows, and against uniform samples '
-    'within it. The highest losses and the norms of gradients select no '
-    'better than chance. AUSAM needs more, smaller batches than SGD; with '
-    'the batch of SGD it is not ahead. So its seconds are twice those of '
-    'SGD, though its steps cost as much. MSAM is behind, SplitSAM where SGD '
-    'is. Twice as long SGD gains nothing. Label smoothing gains SGD about as '
-    'much as the best method does, and with it SAM and AUSAM show no further '
-    'gain on three seeds. A second training ran on the other core.')
+    'SAM, AE-SAM, SAMPa and AUSAM are ahead of SGD with its own best '
+    'options by one or two points, and nearly all intervals contain 0: no '
+    'ground that five seeds can show. AUSAM (0.25, 0.75) is ahead outside '
+    'its interval, one of more than twenty rows, and against uniform '
+    'samples within it. The highest losses and the norms of gradients '
+    'select no better than chance. AUSAM needs more, smaller batches than '
+    'SGD; with the batch of SGD it is not ahead. So its seconds are twice '
+    'those of SGD, though its steps cost as much. MSAM is behind, SplitSAM '
+    'where SGD is. Twice as long SGD gains nothing. Label smoothing gains '
+    'SGD about as much as the best method does, and with it SAM and AUSAM '
+    'show no further gain that five seeds can show. A second training ran '
+    'on the other core.')

@@ -41,7 +41,7 @@ settings = {
     **{f'SGD lr={lr:g} wd={decay:g} batch={batch}': _digits.wrapper(
         _floats['SGD'], lr, decay, batch)
        for lr, decay, batch in itertools.product(
-           _lrs, (5e-3, 2e-2), (16, 32))},
+           (0.001, *_lrs), (5e-3, 2e-2, 5e-2), (16, 32, 64))},
     **{f'{name} lr={lr:g} rho={rho}': _digits.wrapper(
         _floats[name], lr, 5e-3, rho=rho, **method)
        for (name, method), lr, rho in itertools.product(

@@ -1,0 +1,21 @@
+"""Fine-tuning on 20 classes of Tiny-ImageNet: which options suit each method?
+
+The data: docs/datasets.md#tiny-imagenet; the weights:
+tools/model_converters/efficientnet_lite0.py
+"""
+
+import _finetuning as _common
+
+question = (
+    'Which learning rate, weight decay and batch suit AdamW and SGD, '
+    'and which rho suits SAM, AUSAM and SplitSAM? On a seed that '
+    'finetuning_tiny_imagenet20.py does not use; its settings come from here.')
+
+config = ('../configs/classification/tiny_imagenet/'
+          'efficientnet-lite0_ft-b32_tiny-imagenet20-2000-64x64.py')
+settings = _common.search()
+seeds = (10, )
+
+metric = 'accuracy/top1'
+baseline = 'AdamW lr=0.001 wd=0.01'
+comparisons = [('SAM rho=0.005', baseline)]
