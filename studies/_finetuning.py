@@ -38,4 +38,33 @@ def search():
         **{f'{name} rho={rho}': wrapper(rho=rho, **method)
            for (name, method), rho in itertools.product(
                METHODS.items(), (0.002, 0.005, 0.015, 0.05))},
+        **{f'{name} rho=0.005 batch=16': wrapper(
+            batch_size=16, rho=0.005, **method)
+           for name, method in METHODS.items()},
     }
+
+
+def compared(base, batch_size=32, rho=0.005):
+    """What is compared: ``base`` is AdamW's own, the rest the methods'."""
+    methods = {name: wrapper(batch_size=batch_size, rho=rho, **method)
+               for name, method in METHODS.items()}
+    return {
+        'AdamW, tuned': wrapper(**base),
+        **methods,
+        # The controls: are the scores good for anything?
+        **{name.replace('AUSAM', 'uniform'): wrapper(
+            batch_size=batch_size, rho=rho, scores='uniform', **method)
+           for name, method in METHODS.items() if name.startswith('AUSAM')},
+        # What SAM costs.
+        'AdamW, tuned, twice as long': {
+            **wrapper(**base), 'train_cfg.max_epochs': 10,
+            'param_scheduler.T_max': 10},
+    }
+
+
+COMPARISONS = [
+    ('SAM', 'AdamW, tuned'), ('SAM', 'AdamW, tuned, twice as long'),
+    ('AUSAM (0.25, 0.75)', 'AdamW, tuned'),
+    ('AUSAM (0.25, 0.75)', 'uniform (0.25, 0.75)'),
+    ('SplitSAM', 'AdamW, tuned'),
+]

@@ -61,6 +61,7 @@ reading = (
     "warm-up of one epoch is a third of the training there. AUSAM's "
     'samples are no better than uniform ones. SGD stays far behind Adam; '
     'SAM gains nothing over it outside the interval, and AUSAM is behind '
-    'it with wrong keypoints. The learning rate of SGD and its rho come '
-    'from three values each on one seed. The seconds are of several days: '
-    'do not compare them. A second training ran on the other core.')
+    'it with wrong keypoints. In the search, on one seed, SGD with half of '
+    'the batch gained two points, which leaves it far behind. The seconds '
+    'are of several days: do not compare them. A second training ran on '
+    'the other core.')

@@ -42,12 +42,12 @@ metric = 'accuracy/top1'
 baseline = 'SGD wd=0.001 lr=0.1 batch=64'
 comparisons = [('SAM wd=0.001 rho=0.05', baseline)]
 reading = (
-    'One seed, 40 % wrong labels, not all settings. Of what was run SGD is '
-    'best with the usual weight decay and a batch of 64; twice the batch and '
-    'three times the learning rate are within a point. A batch of 32 with '
-    'that weight decay was not run. SAM comes near SGD with the smallest '
-    'radius and is worse with every larger one, as AUSAM is. SplitSAM is '
-    'less than a point ahead of SGD. The images are augmented, so that the '
-    'network does not learn the wrong labels by heart: for most settings the '
-    'last epoch is the best or nearly so. Another training ran on the other '
-    'core.')
+    'One seed, 40 % wrong labels, not all settings. SGD with the usual '
+    'weight decay is best; half and twice the batch and three times the '
+    'learning rate are within a point, and half of the batch a third of a '
+    'point ahead. SAM comes near SGD with the two smallest radii and is '
+    'worse with every larger one, and AUSAM is behind with each. SplitSAM '
+    'is less than a point ahead of SGD. The images are augmented, so that '
+    'the network does not learn the wrong labels by heart: for most '
+    'settings the last epoch is the best or nearly so. Another training '
+    'ran on the other core.')

@@ -53,5 +53,6 @@ metric = 'accuracy/top1'
 baseline = 'SGD lr=0.01 wd=0.005 batch=16'
 comparisons = [('SAM lr=0.01 rho=0.1', baseline)]
 reading = (
-    'One seed. SGD with its own learning rate, weight decay and batch reaches '
-    'what SAM and AUSAM reach with theirs.')
+    'One seed. SGD with its own learning rate, weight decay and batch, all '
+    'of whose neighbors are worse, reaches what SAM and AUSAM reach with '
+    'theirs.')
