@@ -44,16 +44,16 @@ def search():
     }
 
 
-def compared(base, batch_size=32, rho=0.005):
-    """What is compared: ``base`` is AdamW's own, the rest the methods'."""
-    methods = {name: wrapper(batch_size=batch_size, rho=rho, **method)
+def compared(base, **rho):
+    """What is compared: AdamW with ``base``, methods with the rho of each."""
+    methods = {name: wrapper(rho=rho[method['type']], **method)
                for name, method in METHODS.items()}
     return {
         'AdamW, tuned': wrapper(**base),
         **methods,
         # The controls: are the scores good for anything?
         **{name.replace('AUSAM', 'uniform'): wrapper(
-            batch_size=batch_size, rho=rho, scores='uniform', **method)
+            rho=rho['AUSAM'], scores='uniform', **method)
            for name, method in METHODS.items() if name.startswith('AUSAM')},
         # What SAM costs.
         'AdamW, tuned, twice as long': {

@@ -14,7 +14,8 @@ question = (
 
 config = ('../configs/classification/cifar10/'
           'efficientnet-lite0_ft-b32_cifar10-2000-64x64.py')
-settings = _common.compared(dict(lr=1e-3, batch_size=16))
+settings = _common.compared(
+    dict(lr=1e-3, batch_size=16), SAM=0.005, AUSAM=0.005, SplitSAM=0.005)
 seeds = (0, 1, 2)
 
 metric = 'accuracy/top1'
