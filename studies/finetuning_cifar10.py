@@ -22,7 +22,7 @@ metric = 'accuracy/top1'
 baseline = 'AdamW, tuned'
 comparisons = _common.COMPARISONS
 reading = (
-    'No ground: five epochs do not fit the data. SAM is where AdamW is, '
+    'No ground: AdamW still gains by more epochs. SAM is where AdamW is, '
     'AUSAM (0.25, 0.75) and SplitSAM are behind in the mean, within the '
     'interval, and AUSAM (0.5), which sees half of the images, by more. '
     'AdamW for twice as long, which costs what SAM costs, is nearly three '

@@ -27,5 +27,7 @@ reading = (
     'ahead, within the interval. Uniform samples were run with one seed. '
     'The warm-up of one epoch is a fifth of the training, so that AUSAM '
     'costs a fifth more than AdamW. The classes are among those that the '
-    'weights were trained on, in larger images. A second training ran on '
-    'the other core.')
+    'weights were trained on, in larger images. The images were the first '
+    'in the order of an archive, before the converter took them by name: '
+    'another 100 of each class than it writes now. A second training ran '
+    'on the other core.')

@@ -24,5 +24,8 @@ reading = (
     'weight decay; three times as much or as little of the former and '
     'another batch are no better. SAM is ahead of it by a point with its '
     'best rho, AUSAM (0.25, 0.75) a point behind, SplitSAM three. A point '
-    'is ten of the 1,000 images. SGD was not searched, which is far behind '
-    'on CIFAR-10. A second training ran on the other core.')
+    'is ten of the 1,000 images. SGD, which is far behind on CIFAR-10, and '
+    'a batch of 64 were not run. The images were the first in the order of '
+    'an archive, before the converter took them by name: another 100 of '
+    'each class than it writes now. A second training ran on the other '
+    'core.')

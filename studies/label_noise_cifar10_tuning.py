@@ -46,8 +46,8 @@ reading = (
     'weight decay is best; half and twice the batch and three times the '
     'learning rate are within a point, and half of the batch a third of a '
     'point ahead. SAM comes near SGD with the two smallest radii and is '
-    'worse with every larger one, and AUSAM is behind with each. SplitSAM '
-    'is less than a point ahead of SGD. The images are augmented, so that '
-    'the network does not learn the wrong labels by heart: for most '
-    'settings the last epoch is the best or nearly so. Another training '
-    'ran on the other core.')
+    'worse with every larger one, and AUSAM is behind with each, least '
+    'with the smallest. SplitSAM is less than a point ahead of SGD. The '
+    'images are augmented, so that the network does not learn the wrong '
+    'labels by heart: for most settings the last epoch is the best or '
+    'nearly so. Another training ran on the other core.')

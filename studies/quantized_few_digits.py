@@ -55,7 +55,7 @@ comparisons = [('SAM', 'SGD, tuned'), ('AUSAM (0.5)', 'SGD, tuned'),
                ('AUSAM (0.5)', 'uniform (0.5)'), ('SplitSAM', 'SGD, tuned')]
 reading = (
     'SAM, AUSAM, uniform samples and SplitSAM are ahead of SGD in the mean '
-    'with 4 and with 2 bits for weights, by no more than a point and a '
-    'half, and all intervals of five seeds contain 0. Two bits lose '
+    'with 4 and with 2 bits for weights, by about a point and a half at '
+    'most, and all intervals of five seeds contain 0. Two bits lose '
     'nothing against four here. A float model that is trained on stays '
     'where it is. A second training ran on the other core.')

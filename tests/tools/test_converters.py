@@ -99,10 +99,14 @@ def test_tiny_imagenet_sorts_the_validation_images(tmp_path):
         cwd=tmp_path)
     assert files_in(tmp_path / 'part') == TINY_WRITTEN
     tar_of(tmp_path / 'more.tar', {
-        **folders, 'part/train/n1/n1_1.JPEG': jpeg(),
-        'part/train/n2/n2_1.JPEG': jpeg(), 'part/val/n2/val_2.JPEG': jpeg()})
-    run(CONVERTERS / 'tiny_imagenet.py', 'more.tar', '--num-train', 2,
-        '--out', 'few', cwd=tmp_path)
+        # Not in the order of their names, as folders in an archive may be.
+        'part/train/n1/n1_1.JPEG': jpeg(), 'part/train/n2/n2_1.JPEG': jpeg(),
+        'part/val/n2/val_2.JPEG': jpeg(), **folders})
+    few = (CONVERTERS / 'tiny_imagenet.py', 'more.tar', '--out', 'few',
+           '--num-train')
+    out = run(*few, 1, cwd=tmp_path, ok=False)
+    assert 'there are 2; take a multiple' in out and 'Traceback' not in out
+    run(*few, 2, cwd=tmp_path)
     assert files_in(tmp_path / 'few') == [*TINY_WRITTEN, 'val/n2/val_2.JPEG']
 
 

@@ -79,6 +79,10 @@ def decode(source: Path, name: str, content: bytes,
 def thin_out(images: list[Image], wanted: int) -> Iterator[Image]:
     """The first training images, equally many of each class; 0 for all."""
     classes = {label for _, label, _, _ in images}
+    if wanted and wanted < len(classes):
+        raise SystemExit(f'--num-train {wanted} leaves classes without an '
+                         f'image: there are {len(classes)}; take a multiple '
+                         'of that.')
     seen = Counter()
     for image in images:
         split, label = image[:2]

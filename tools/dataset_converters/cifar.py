@@ -14,13 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from _writing import (
-    Image,
-    parse_args,
-    thin_out,
-    whole_folder,
-    write_images,
-)
+from _writing import Image, parse_args, thin_out, whole_folder, write_images
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_md5, extract_archive
 

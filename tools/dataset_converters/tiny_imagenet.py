@@ -70,7 +70,7 @@ def write_tiny_imagenet(source: Path, out: Path, num_train: int) -> None:
         images = checked()
         total = 110_000 if read is read_zip else None
         if num_train:
-            images, total = thin_out(list(images), num_train), None
+            images, total = thin_out(sorted(images), num_train), None
         train, val = write_images(
             part, images, 'Tiny-ImageNet', total).values()
         if not train or set(train) != set(val):
