@@ -45,15 +45,21 @@ def search():
 
 
 def compared(base, **rho):
-    """What is compared: AdamW with ``base``, methods with the rho of each."""
-    methods = {name: wrapper(rho=rho[method['type']], **method)
-               for name, method in METHODS.items()}
+    """What is compared: AdamW with ``base``, methods with the rho of each.
+
+    The methods have the learning rate and the weight decay of ``base``, and
+    the batch of the config.
+    """
+    base_of_methods = dict(base, batch_size=32)
+    methods = {
+        name: wrapper(rho=rho[method['type']], **base_of_methods, **method)
+        for name, method in METHODS.items()}
     return {
         'AdamW, tuned': wrapper(**base),
         **methods,
         # The controls: are the scores good for anything?
         **{name.replace('AUSAM', 'uniform'): wrapper(
-            rho=rho['AUSAM'], scores='uniform', **method)
+            rho=rho['AUSAM'], scores='uniform', **base_of_methods, **method)
            for name, method in METHODS.items() if name.startswith('AUSAM')},
         # What SAM costs.
         'AdamW, tuned, twice as long': {

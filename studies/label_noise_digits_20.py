@@ -43,7 +43,7 @@ settings = {
     'uniform (0.5), batch 128': _digits.wrapper(
         5e-3, lr=0.2, batch_size=128, scores='uniform', **_ausam),
 }
-seeds = (0, 1, 2, 3, 4)
+seeds = tuple(range(10))
 
 metric = 'accuracy/top1'
 baseline = 'SGD, tuned'

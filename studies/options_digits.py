@@ -31,7 +31,7 @@ settings = {
     **{f'ramp={epochs}': _ausam(ramp_epochs=epochs) for epochs in (0, 20, 40)},
     **{f'batch={size}': _ausam(size) for size in (32, 128)},
 }
-seeds = (0, 1, 2)
+seeds = (0, 1, 2, 3, 4)
 
 metric = 'accuracy/top1'
 comparisons = [('rho=0.1', 'AUSAM, low (0.5)')]
