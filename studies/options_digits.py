@@ -39,9 +39,9 @@ reading = (
     'The radius moves the result most. 0.1 to 0.3 are good, 0.2 is best in '
     'the mean, 0.05 and 0.4 are worse, and 0.5 fails. At rho 0.3 three '
     'quarters of the batch are better by a point, at a higher cost, and '
-    'fewer samples than half of it worse: alpha 0.25, and a perturbation '
-    'from a quarter of the batch. With the same learning rate a batch of '
-    '128 is worse, and one of 32 in the mean. s_max moves it by no more '
-    'than a seed does, the ramp little: one of half of the training is '
-    'ahead by half a point, just outside the interval. The seconds are of '
-    'several days: do not compare them.')
+    'fewer samples than half of it worse in the mean: alpha 0.4 and, far '
+    'behind, 0.25, and a perturbation from a quarter of the batch. With '
+    'the same learning rate a batch of 128 is worse, and one of 32 in the '
+    'mean. s_max moves it by no more than a seed does, the ramp little: '
+    'one of half of the training is ahead by half a point, just outside '
+    'the interval. The seconds are of several days: do not compare them.')
