@@ -89,6 +89,5 @@ reading = (
     'far behind SAM. With 20 % SGD wants a still larger weight decay with '
     'the usual learning rate and a batch of 32, and is better for half or '
     'a quarter as long. SAM is best there with its options of 40 %, AUSAM '
-    'with a smaller rho, which label_noise_digits_20.py does not confirm, '
-    'and with a batch of 128 also with twice the weight decay and half of '
-    'the learning rate, which it does. One seed, the best settings two.')
+    'with a smaller rho and a larger weight decay, and with a batch of 128 '
+    'with half of the learning rate. One seed, the best settings two.')
