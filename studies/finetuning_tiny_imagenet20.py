@@ -29,4 +29,5 @@ reading = (
     'of one epoch is a fifth of the training, so that AUSAM costs a fifth '
     'more than AdamW. The classes are among those that the weights were '
     'trained on, in larger images. All have the weight decay that suits '
-    'AdamW. A second training ran on the other core.')
+    'AdamW; the rho were searched with that of the config. A second '
+    'training ran on the other core.')

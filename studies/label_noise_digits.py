@@ -72,22 +72,22 @@ comparisons = [
 reading = (
     'With 40 % wrong labels SAM gains over SGD with its own best options, '
     "outside the interval, and AUSAM with favor='low' gains as much for as "
-    'many back-propagations as SGD. With 20 % the same, but SGD and AUSAM '
-    'have better options there (label_noise_digits_20.py). With a batch of '
-    '128 AUSAM takes fewer seconds than SGD, gains no less than SAM with '
-    '20 %, and most of it with 40 %, where the interval reaches 0. Uniform '
-    'samples do as well: what helps are the two passes, not the scores. So '
-    'does SAM for half as many epochs with three times the learning rate, '
-    "which costs what AUSAM costs. The paper's preference for high scores "
-    'loses the gain at 40 %, where high scores are often wrong labels. '
-    'Most of what SAM gains over SGD with the usual options SGD gains by '
-    'its own. Training twice as long makes it no better. For a quarter as '
-    'long it is as good at 40 %, and at 20 % it gains most of what SAM '
-    "gains; AUSAM with favor='low' stays ahead of it outside the interval "
-    'in both. Without wrong labels nothing is ahead of SGD outside the '
-    'interval. The options of 40 % fail with 60 % wrong labels, those of '
-    'SGD first (one seed). So small a network waits for Python: with the '
-    'usual batch AUSAM takes longer than SGD, also where the loader '
-    'selects. The seconds at 40 % are of one day, with another training on '
-    'the other core, those of the other cases of several: do not compare '
-    'the latter.')
+    'many back-propagations as SGD. With 20 % the same, but SGD has better '
+    'options there, and AUSAM with a batch of 128 '
+    '(label_noise_digits_20.py). With a batch of 128 AUSAM takes fewer '
+    'seconds than SGD, gains no less than SAM with 20 %, and most of it '
+    'with 40 %, where the interval reaches 0. Uniform samples do as well: '
+    'what helps are the two passes, not the scores. So does SAM for half '
+    'as many epochs with three times the learning rate, which costs what '
+    "AUSAM costs. The paper's preference for high scores loses the gain at "
+    '40 %, where high scores are often wrong labels. Most of what SAM '
+    'gains over SGD with the usual options SGD gains by its own. Training '
+    'twice as long makes it no better. For a quarter as long it is as good '
+    'at 40 %, and at 20 % it gains most of what SAM gains; AUSAM with '
+    "favor='low' stays ahead of it outside the interval in both. Without "
+    'wrong labels nothing is ahead of SGD outside the interval. The '
+    'options of 40 % fail with 60 % wrong labels, those of SGD first (one '
+    'seed). So small a network waits for Python: with the usual batch '
+    'AUSAM takes longer than SGD, also where the loader selects. The '
+    'seconds at 40 % are of one day, with another training on the other '
+    'core, those of the other cases of several: do not compare the latter.')

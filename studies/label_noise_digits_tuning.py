@@ -88,6 +88,7 @@ reading = (
     'length at 40 %, and better at 60 %. In half of the length AUSAM is '
     'far behind SAM. With 20 % SGD wants a still larger weight decay with '
     'the usual learning rate and a batch of 32, and is better for half or '
-    'a quarter as long. SAM is best there with its options of 40 %, AUSAM '
-    'with a smaller rho and a larger weight decay, and with a batch of 128 '
-    'with half of the learning rate. One seed, the best settings two.')
+    'a quarter as long. SAM is as good there with its options of 40 % as '
+    'with any other, AUSAM is best with a smaller rho and a larger weight '
+    'decay, and with a batch of 128 with half of the learning rate. One '
+    'seed, the best settings two.')
